@@ -1,0 +1,18 @@
+"""`python -m farm`, and the `farm` command: the only place that ends the process."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and end with its exit code.
+
+    A worker is started without the other verbs, which import what it never
+    needs (rich, for one).
+    """
+    from farm.cli import run  # noqa: PLC0415 - so that `import farm.__main__` is free
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""How long to wait after a failure: pure arithmetic and one small class.
+
+`full_jitter` is the arithmetic everybody uses; `AdaptiveBackoff` counts for
+callers that fail several times in a row. Nothing here sleeps except
+`AdaptiveBackoff.wait`.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+Uniform = Callable[[float, float], float]  #: `random.uniform`, or a test's own
+
+
+def exponential(count: int, base: float, ceiling: float) -> float:
+    """`base * 2**count` seconds, never above `ceiling`, at any count.
+
+    The exponent is bounded first, because 2.0**1024 overflows.
+    """
+    return min(ceiling, base * 2.0 ** min(count, 64))
+
+
+def full_jitter(
+    count: int, base: float, ceiling: float, uniform: Uniform = random.uniform
+) -> float:
+    """A random delay in [0, exponential(...)] seconds.
+
+    Full jitter: processes that failed together must not come back together.
+    """
+    return uniform(0.0, exponential(count, base, ceiling))
+
+
+class AdaptiveBackoff:
+    """Exponential backoff with jitter, for one thing that keeps failing.
+
+    `jitter_factor` is the part of each delay that is random: 0.0 none, 1.0 all
+    of it ("full jitter"). Delays are seconds and never exceed `max_delay`.
+    """
+
+    def __init__(
+        self,
+        base_delay: float = 1.0,
+        max_delay: float = 60.0,
+        jitter_factor: float = 1.0,
+    ) -> None:
+        self.base_delay = base_delay
+        self.max_delay = max_delay
+        self.jitter_factor = jitter_factor
+        self.consecutive_failures = 0
+
+    def get_delay(self) -> float:
+        """Seconds to wait now; `base_delay` at most before the first failure."""
+        delay = exponential(self.consecutive_failures, self.base_delay, self.max_delay)
+        fixed = delay * (1.0 - self.jitter_factor)
+        return random.uniform(fixed, delay)  # noqa: S311 - spreads load, hides nothing
+
+    def record_failure(self) -> None:
+        """The next delay doubles."""
+        self.consecutive_failures += 1
+
+    def record_success(self) -> None:
+        """The next delay is the first one again."""
+        self.consecutive_failures = 0
+
+    async def wait(self) -> None:
+        """Sleep for `get_delay()` seconds without blocking the event loop."""
+        await asyncio.sleep(self.get_delay())

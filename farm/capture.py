@@ -1,0 +1,117 @@
+"""What callables print: descriptors 1 and 2 of a worker, pointed at files.
+
+A callable runs in the worker itself, so its output is caught at the level of
+descriptors (what C code and child processes print is caught, too). Both point at
+scratch files in `.farm/tmp` for the worker's whole life; after a task that
+printed nothing they cost two `fstat`. What was printed is renamed to the
+attempt's log. The worker's own messages go to the stderr it was started with.
+
+If the worker dies, the scratch files keep its name, and whoever settles its open
+attempt moves them to that attempt's logs (`inherit`).
+"""
+
+import os
+import sys
+from typing import TextIO
+
+from farm import disk
+from farm.project import Project
+
+_SUFFIXES = {1: "out", 2: "err"}
+_NAMES = {1: "stdout", 2: "stderr"}
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+
+
+class Capture:
+    """Redirects this process's stdout and stderr from `begin` to `end`."""
+
+    def __init__(self, project: Project, worker: str) -> None:
+        self._paths = {
+            fd: project.aside_path(worker, suffix) for fd, suffix in _SUFFIXES.items()
+        }
+        self._stacks_path = project.aside_path(worker, "stacks")
+        self._saved: dict[int, int] = {}
+        self._streams: dict[int, TextIO] = {1: sys.stdout, 2: sys.stderr}
+        self.stacks = -1  #: descriptor for the watchdog's last words
+
+    def begin(self) -> None:
+        """Point both descriptors at the scratch files."""
+        for fd in _SUFFIXES:
+            self._streams[fd].flush()
+            self._saved[fd] = os.dup(fd)  # not inherited by children
+            self._point(fd)
+        self.stacks = os.open(self._stacks_path, _FLAGS, disk.FILE_MODE)
+
+    def _point(self, fd: int) -> None:
+        scratch = os.open(self._paths[fd], _FLAGS, disk.FILE_MODE)
+        os.dup2(scratch, fd, inheritable=True)
+        os.close(scratch)
+
+    def take(self, logs: dict[int, str]) -> dict[int, str]:
+        """Move what was printed to these paths; those that got something."""
+        taken = {}
+        for fd, path in logs.items():
+            self._mend(fd)
+            if os.fstat(fd).st_size > 0:
+                os.replace(self._paths[fd], path)
+                self._point(fd)
+                taken[fd] = path
+        return taken
+
+    def _mend(self, fd: int) -> None:
+        """Flush a stream; a callable may have replaced or closed it, or both."""
+        if self._streams[fd].closed:
+            self._streams[fd] = _stream(fd)
+        setattr(sys, _NAMES[fd], self._streams[fd])
+        try:
+            self._streams[fd].flush()
+            os.fstat(fd)
+        except OSError:
+            self._point(fd)  # it had closed the descriptor itself
+
+    def say(self, text: str) -> None:
+        """A line to the stderr that the worker was started with."""
+        try:
+            disk.write_all(self._saved.get(2, 2), f"{text}\n".encode())
+        except OSError:
+            return  # nobody listens any more; that must not end the work
+
+    def end(self) -> None:
+        """Point both descriptors where they pointed before."""
+        for fd, saved in self._saved.items():
+            self._mend(fd)
+            os.dup2(saved, fd)
+            os.close(saved)
+            disk.unlink(self._paths[fd])
+        self._saved = {}
+        if self.stacks >= 0:
+            os.close(self.stacks)
+            disk.unlink(self._stacks_path)
+            self.stacks = -1
+
+
+def _stream(fd: int) -> TextIO:
+    return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def inherit(project: Project, dead: str, task_id: str, attempt: int) -> dict[int, str]:
+    """Move what a dead worker's callable had printed to its attempt's logs.
+
+    Returns the logs that hold something, by descriptor number.
+    """
+    moved = {}
+    for fd, suffix in _SUFFIXES.items():
+        path = project.aside_path(dead, suffix)
+        log = project.log_path(task_id, attempt, suffix)
+        if _size(path):
+            os.replace(path, log)
+        if _size(log):  # a command writes there by itself
+            moved[fd] = log
+    return moved
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,116 @@
+"""A command as a process group: start it, wait for it, end all of it.
+
+Order of calls: `Child.start(...)` -> `wait` as often as you like -> `end()`,
+always: when it returns nobody in the group runs any more.
+
+The child inherits one descriptor, the task's ledger: *the lock follows the
+work*. If the worker is killed, the command keeps the task locked until it ends
+or is found and ended (`farm.rescue`).
+
+While the leader's exit status is not collected, its number cannot be used
+again. So the group is killed first and the leader reaped after that; only then
+is the group asked whether it is empty.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from farm import process
+from farm.watcher import Bell
+
+_EMPTY_CHECK = 0.05  # seconds between two looks at a group that will not end
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What to start. Paths are absolute; `lock` is the ledger's descriptor."""
+
+    argv: Sequence[str]
+    cwd: str
+    env: Mapping[str, str]
+    stdout: int
+    stderr: int
+    lock: int
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How the leader ended: exactly one of the two is set."""
+
+    code: int | None
+    signal: str | None  #: its name, "SIGSEGV"
+
+
+class Child:
+    """A running command and all that it started in its own group."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
+        self.group = popen.pid
+        self.pidfd = os.pidfd_open(popen.pid)
+        leader = process.stat(popen.pid)
+        self.ticks = leader.ticks if leader else 0
+
+    @classmethod
+    def start(cls, command: Command) -> "Child":
+        """Start it in its own session; OSError or ValueError if that fails."""
+        popen = subprocess.Popen(
+            command.argv,
+            cwd=command.cwd,
+            env=command.env,
+            stdin=subprocess.DEVNULL,
+            stdout=command.stdout,
+            stderr=command.stderr,
+            pass_fds=(command.lock,),
+            start_new_session=True,
+        )
+        return cls(popen)
+
+    def has_ended(self) -> bool:
+        """Whether the leader is dead. It is not reaped by asking."""
+        flags = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        return os.waitid(os.P_PID, self.group, flags) is not None
+
+    def wait(self, bell: Bell, timeout: float | None) -> bool:
+        """Until the leader is dead, the bell rings or `timeout` seconds passed."""
+        if not self.has_ended():
+            bell.wait(timeout, self.pidfd)
+        return self.has_ended()
+
+    def terminate(self, signum: int = signal.SIGTERM) -> None:
+        """Ask the whole group to end."""
+        os.killpg(self.group, signum)  # the leader is not reaped: its number is ours
+
+    def end(self, bell: Bell) -> Exit:
+        """Kill what is left of the group and wait until it is empty."""
+        self.terminate(signal.SIGKILL)
+        code = self._popen.wait()
+        os.close(self.pidfd)
+        while self._somebody_left():
+            bell.wait(_EMPTY_CHECK)  # killed, but not gone: an uninterruptible wait
+        if code < 0:
+            return Exit(None, signal_name(-code))
+        return Exit(code, None)
+
+    def _somebody_left(self) -> bool:
+        try:
+            os.killpg(self.group, 0)
+        except ProcessLookupError:
+            return False  # the usual case, without a look through /proc
+        except PermissionError:
+            pass  # somebody is left who changed its user
+        return any(process.find(self._is_member))
+
+    def _is_member(self, pid: int) -> bool:
+        found = process.stat(pid)
+        return found is not None and found.group == self.group
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal has no name

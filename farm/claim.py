@@ -1,0 +1,280 @@
+"""Take a task so that nobody else can: steps 2 of DESIGN.md section 3.
+
+    hold(...)  -> Hold | Refused      lock, result, dead owners, history
+    take(...)  -> Claim | Exhausted | Refused    a hold on a task that may run now
+
+`hold` is what every writer of a result needs (also of `skipped`, `invalid`,
+`cancelled`); `take` goes on to read the bytes and to append `claimed`. Whoever
+gets a Hold or a Claim must end it through `farm.commit` or `let_go`.
+
+Refusals are named values, not errors: another worker was quicker, and that is
+the usual case. Errors are the machine's (OSError, MountError) and leave no lock
+behind.
+"""
+
+import os
+import secrets
+from enum import StrEnum
+
+import msgspec
+
+from farm import disk, life, process, register
+from farm.capture import inherit
+from farm.config import Settings
+from farm.errors import TaskFileError
+from farm.health import cause_of_death
+from farm.ledger import Claimed, Ended, Ledger, Past, history, open_attempt
+from farm.look import Look
+from farm.process import Identity, Mark
+from farm.project import Project
+from farm.result import COUNTED, Error, Head
+from farm.retry import Finish, Policy, Wait, next_step
+from farm.states import Status, Why
+from farm.task import Task
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who claims: a worker by its life lock's name, or a verb for a moment."""
+
+    name: str
+    who: Identity
+
+    @classmethod
+    def passing(cls) -> "Holder":
+        """A process without a life lock; its process id is its only veto."""
+        who = process.identify()
+        return cls(life.default_name(who), who)
+
+
+class Reason(StrEnum):
+    """Why a task cannot be had now."""
+
+    BUSY = "busy"  #: its lock is held
+    VETOED = "vetoed"  #: the lock is free, but its owner is seen alive
+    ORPHANED = "orphaned"  #: processes of a dead owner do not end
+    FINAL = "final"  #: it has a result
+    GONE = "gone"  #: it has no file (any more)
+    CHANGED = "changed"  #: other bytes than those that were looked at
+    DELAYED = "delayed"  #: its next attempt has its time
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """No claim, and why."""
+
+    reason: Reason
+    until: float = 0.0  #: of DELAYED, POSIX seconds
+
+
+class Hold:
+    """A task under its ledger's lock, with what its past owner left settled."""
+
+    def __init__(self, task_id: str, ledger: Ledger, since: float) -> None:
+        self.id = task_id
+        self.ledger = ledger
+        self.since = since  #: POSIX seconds: when the lock was taken
+
+    def past(self, sha256: str | None) -> list[Past]:
+        """The ended attempts at these bytes, in order; others do not count."""
+        every = history(self.ledger.lines)
+        return [p for p in every if p.ended and p.claimed.sha256 == sha256]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A hold whose attempt is open: it must be run now."""
+
+    hold: Hold
+    task: Task
+    opened: Claimed
+    past: list[Past]  #: earlier attempts at the same bytes
+    policy: Policy
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.hold.id
+
+
+class Exhausted(msgspec.Struct, frozen=True):
+    """The task may not run again: its history already says how it ended."""
+
+    hold: Hold
+    past: list[Past]
+    status: Status
+    sha256: str
+
+
+def policy_of(task: Task, settings: Settings) -> Policy:
+    """How often this task may fail, by its file or else by the settings."""
+    given = task.retries
+    if given is None:
+        return Policy(retries=settings.retries, max_lost=settings.max_lost)
+    return Policy(given.max, given.base_delay, given.max_delay, settings.max_lost)
+
+
+def hold(project: Project, holder: Holder, task_id: str, now: float) -> Hold | Refused:
+    """Lock a task that has no result, and settle what its past owner left."""
+    ledger = Ledger.open(project.ledger_path(task_id))
+    if ledger is None:
+        return Refused(Reason.BUSY)
+    refused: Refused | None = Refused(Reason.BUSY)  # until we know better
+    try:
+        refused = _refusal(project, holder, task_id, ledger, now)
+    finally:
+        if refused:
+            final = refused.reason is Reason.FINAL
+            ledger.let_go(unlink=_may_unlink(project, ledger, final=final))
+    return refused or Hold(task_id, ledger, now)
+
+
+def _may_unlink(project: Project, ledger: Ledger, *, final: bool) -> bool:
+    # An empty one is what we made ourselves a moment ago, on a stale name.
+    return not project.network and (final or ledger.size == 0)
+
+
+def _refusal(
+    project: Project, holder: Holder, task_id: str, ledger: Ledger, now: float
+) -> Refused | None:
+    lies = register.look(project, task_id)  # the truth only now, under the lock
+    if isinstance(lies, Head) and not register.is_outdated(project, task_id, lies):
+        return Refused(Reason.FINAL)
+    if refused := settle_owner(project, holder, ledger, now):
+        return refused
+    if not os.path.lexists(project.task_path(task_id)):
+        return Refused(Reason.GONE)
+    if lies is not register.Lying.NOTHING:
+        aside = project.aside_path(holder.name, f"bad-{secrets.token_hex(4)}")
+        register.set_aside(project, task_id, aside)
+    return None
+
+
+def settle_owner(
+    project: Project, holder: Holder, ledger: Ledger, now: float
+) -> Refused | None:
+    """Under the lock: note how an open attempt ended, unless its owner lives."""
+    past = open_attempt(ledger.lines)
+    if past is None:
+        return None
+    owner = past.claimed
+    if life.owner_of(project, owner.holder, owner.who, holder.name) is life.Owner.ALIVE:
+        return Refused(Reason.VETOED)
+    mark = Mark(owner.token, (*ledger.inode, owner.who.pid))
+    if process.is_here(owner.who) and not process.end_marked(mark):
+        return Refused(Reason.ORPHANED)
+    ledger.append(vanished(project, past, now))
+    return None
+
+
+def vanished(project: Project, past: Past, now: float) -> Ended:
+    """How an attempt ended whose owner is dead.
+
+    A worker that was stuck in a callable past its deadline was ended by its own
+    watchdog, which left the stacks of all threads: then it timed out, and that
+    counts. Any other disappearance is `lost` and does not.
+    """
+    owner = past.claimed
+    stacks = _left_stacks(project.aside_path(owner.holder, "stacks"))
+    if stacks and owner.timeout is not None:
+        why, message = Why.TIMED_OUT, f"timed out after {owner.timeout:g} s, stuck in C"
+        error = Error("timeout", message, traceback=stacks)
+    else:
+        death = cause_of_death(project, owner.holder)
+        why, message = Why.LOST, f"its worker {owner.holder} {death}"
+        error = Error("lost", message)
+    printed = inherit(project, owner.holder, owner.task, owner.attempt)
+    relative = {fd: project.relative(path) for fd, path in printed.items()}
+    return Ended(
+        token=owner.token,
+        attempt=owner.attempt,
+        why=why,
+        counted=why in COUNTED,
+        finished=now,
+        error=error,
+        stdout_path=relative.get(1),
+        stderr_path=relative.get(2),
+    )
+
+
+def _left_stacks(path: str) -> str:
+    try:
+        return disk.read_file(path).decode(errors="replace")
+    except OSError:
+        return ""  # none were left: the usual case
+
+
+def take(
+    project: Project, holder: Holder, look: Look, settings: Settings, now: float
+) -> Claim | Exhausted | Refused:
+    """Claim a task that was looked at and found ready."""
+    held = hold(project, holder, look.id, now)
+    if isinstance(held, Refused):
+        return held
+    taken: Claim | Exhausted | Refused = Refused(Reason.BUSY)  # until we know better
+    try:
+        taken = _take_held(project, holder, held, look, settings)
+    finally:
+        if isinstance(taken, Refused):
+            let_go(project, held)
+    return taken
+
+
+def _take_held(
+    project: Project, holder: Holder, held: Hold, look: Look, settings: Settings
+) -> Claim | Exhausted | Refused:
+    if look.task is None or look.sha256 is None or not lies_there(project, look):
+        return Refused(Reason.CHANGED)
+    rules = policy_of(look.task, settings)
+    past = held.past(look.sha256)
+    step = next_step([p.ended for p in past if p.ended], rules, held.since)
+    if isinstance(step, Wait):
+        return Refused(Reason.DELAYED, step.until)
+    if isinstance(step, Finish):
+        return Exhausted(held, past, step.status, look.sha256)
+    timeout = look.task.timeout
+    opened = next_claimed(
+        held.ledger,
+        holder,
+        look.id,
+        held.since,
+        timeout=settings.timeout if timeout is None else timeout,
+    )
+    opened = msgspec.structs.replace(opened, sha256=look.sha256)
+    held.ledger.append(opened)
+    if past and settings.durability != "never":
+        held.ledger.sync()  # a task that crashes its host must not do so for ever
+    return Claim(held, look.task, opened, past, rules)
+
+
+def next_claimed(
+    ledger: Ledger,
+    holder: Holder,
+    task_id: str,
+    now: float,
+    *,
+    timeout: float | None,
+) -> Claimed:
+    """The line that opens the next attempt, with a token of its own."""
+    numbers = [line.attempt for line in ledger.lines if isinstance(line, Claimed)]
+    return Claimed(
+        task=task_id,
+        attempt=max(numbers, default=0) + 1,
+        token=secrets.token_hex(8),
+        holder=holder.name,
+        who=holder.who,
+        acquired_at=now,
+        timeout=timeout,
+    )
+
+
+def lies_there(project: Project, look: Look) -> bool:
+    """Whether the bytes that were looked at still lie there, under the lock."""
+    try:
+        return project.read_task(look.id).sha256 == look.sha256
+    except FileNotFoundError:
+        return False
+    except TaskFileError:
+        return look.sha256 is None
+
+
+def let_go(project: Project, held: Hold) -> None:
+    """Free a task without a word; its ledger stays if it has a history."""
+    held.ledger.let_go(unlink=_may_unlink(project, held.ledger, final=False))

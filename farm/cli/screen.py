@@ -1,0 +1,239 @@
+"""What a supervisor shows: a live block on a terminal, plain lines elsewhere.
+
+Both take the same three calls (`farm.supervisor.Screen`). Lines about events go
+above the live block and stay; the block itself has the counts, at most 8 running
+rows, the rate and the time left. With NO_COLOR or without a terminal there are
+no escape codes at all.
+"""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import click
+
+from farm.cli.common import duration, plain
+from farm.journal import Entry
+from farm.project import Project
+from farm.report import Report, Running
+from farm.states import State, Status
+
+MOST_ROWS = 8  # running tasks shown; more only push the counts off the screen
+MOST_LINES = 20  # endings said one by one in one tick; more are counted
+RATE_WINDOW = 30.0  # seconds over which the rate is measured
+ENOUGH = 5  # endings before a time left is believed
+
+
+class Pace:
+    """The rate of the last half minute, from counts and our own clock."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def add(self, tick: float, ended: int) -> None:
+        """So many tasks had ended at `tick` (monotonic seconds)."""
+        self._seen.append((tick, ended))
+        while tick - self._seen[0][0] > RATE_WINDOW and len(self._seen) > 1:
+            self._seen.popleft()
+
+    def rate(self) -> float:
+        """Tasks a second; 0.0 if nothing ended lately."""
+        (then, before), (now, after) = self._seen[0], self._seen[-1]
+        return max(0, after - before) / (now - then) if now > then else 0.0
+
+    def sentence(self, left: int) -> str:
+        """`31/s, 12 s left`, or nothing while nothing is known."""
+        rate = self.rate()
+        if not rate:
+            return ""
+        said = f"{rate:.3g}/s"
+        believed = self._seen[-1][1] - self._seen[0][1] >= ENOUGH
+        return f"{said}, {duration(left / rate)} left" if left and believed else said
+
+
+def headline(report: Report) -> str:
+    """`12 of 62 done, 2 running, 47 ready, 1 failed`."""
+    parts = [f"{report.counts[Status.SUCCEEDED]} of {report.total} done"]
+    shown = (State.RUNNING, State.READY, State.WAITING, *Status)
+    for word in shown:
+        count = report.counts[word]
+        if count and word is not Status.SUCCEEDED:
+            parts.append(f"{count} {word.value.replace('_', ' ')}")
+    return ", ".join(parts)
+
+
+def _left(report: Report) -> int:
+    return report.counts[State.RUNNING] + report.counts[State.READY]
+
+
+def ended_lines(entries: Sequence[Entry]) -> list[str]:
+    """One line for each ending; when there are many, only what did not succeed."""
+    good = [e for e in entries if e.status is Status.SUCCEEDED]
+    lines = [_line(e) for e in entries if e.status is not Status.SUCCEEDED]
+    if len(good) > MOST_LINES:
+        return [f"{len(good)} tasks succeeded", *lines]
+    return [*map(_line, good), *lines]
+
+
+def _line(entry: Entry) -> str:
+    name, said = plain(entry.id), plain(entry.message)
+    if entry.status is Status.SUCCEEDED:
+        return f"{name} succeeded in {duration(entry.duration)}"
+    if entry.status is not None:
+        return f"{name} {entry.status.value.replace('_', ' ')}: {said}"
+    return f"{name} will run again after attempt {entry.attempt}: {said}"
+
+
+class PlainScreen:
+    """One line an event on stderr."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+        self._said = ""
+        self._due = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to put back."""
+
+    def event(self, text: str) -> None:
+        """Say it with the time of day."""
+        click.echo(f"{time.strftime('%H:%M:%S')}  {text}", err=True)
+
+    def ended(self, entries: Sequence[Entry]) -> None:
+        """Say each, or how many."""
+        for line in ended_lines(entries):
+            self.event(line)
+
+    def show(self, report: Report) -> None:
+        """Say the counts, if they changed, every few seconds."""
+        now = time.monotonic()
+        self._pace.add(now, report.ended)
+        line = headline(report)
+        if now < self._due or line == self._said:
+            return
+        self._said, self._due = line, now + 5.0
+        pace = self._pace.sentence(_left(report))
+        self.event(f"{line}{f' ({pace})' if pace else ''}")
+
+
+class LiveScreen:
+    """A block at the bottom of the terminal; events scroll above it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - only on a terminal
+        from rich.live import Live  # noqa: PLC0415 - the same
+
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+        )
+        self._pace = Pace()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def event(self, text: str) -> None:
+        """A line above the block."""
+        self._print(text, "yellow")
+
+    def ended(self, entries: Sequence[Entry]) -> None:
+        """Failures at once; successes are seen in the counts."""
+        for line in ended_lines(
+            [e for e in entries if e.status is not Status.SUCCEEDED]
+        ):
+            self._print(line, "red")
+
+    def _print(self, text: str, style: str) -> None:
+        from rich.text import Text  # noqa: PLC0415 - only on a terminal
+
+        self._console.print(Text(f"{time.strftime('%H:%M:%S')}  {text}", style=style))
+
+    def show(self, report: Report) -> None:
+        """Draw the block anew."""
+        self._pace.add(time.monotonic(), report.ended)
+        pace = self._pace.sentence(_left(report))
+        lines = block(report, pace, self._console.width)
+        from rich.text import Text  # noqa: PLC0415 - only on a terminal
+
+        self._live.update(
+            Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True
+        )
+
+
+def block(report: Report, pace: str, width: int) -> list[str]:
+    """The lines of the live block, none wider than `width` columns."""
+    share = report.ended / report.total if report.total else 1.0
+    lines = ["", f"{bar(share, max(10, width - 8))} {share:4.0%}", headline(report)]
+    if pace:
+        lines.append(pace)
+    rows = report.running[:MOST_ROWS]
+    lines += [_row(running, width) for running in rows]
+    if len(report.running) > len(rows):
+        lines.append(f"  and {len(report.running) - len(rows)} more running")
+    if not report.total:
+        lines.append(f"waiting for task files in {report.project}/tasks")
+    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+
+
+def _row(running: Running, width: int) -> str:
+    name = plain(running.id)
+    clock = duration(running.elapsed_s)
+    room = max(8, width - len(clock) - 4)
+    extra = ""
+    if running.attempt > 1:
+        extra += f"  attempt {running.attempt}"
+    if running.progress is not None:
+        extra += f"  {running.progress:.0%}"
+    if running.message:
+        extra += f"  {plain(running.message)}"
+    text = f"{name}{extra}"
+    text = text if len(text) <= room else f"{text[: room - 1]}…"
+    return f"  {text:<{min(room, 60)}}  {clock}"
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of `width` columns."""
+    full = round(share * width)
+    return "━" * full + "╌" * (width - full)
+
+
+def make_screen(_project: Project) -> PlainScreen | LiveScreen:
+    """What fits where stderr goes."""
+    plain_wanted = os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
+    return PlainScreen() if plain_wanted else LiveScreen()
+
+
+def summarize(report: Report, seconds: float) -> None:
+    """What came of it, on stdout: the counts, then each failure with its reason."""
+    click.echo(f"{headline(report)} in {duration(seconds)}")
+    for failure in report.failures:
+        words = failure.status.value.replace("_", " ")
+        click.echo(f"  {plain(failure.id)} {words}: {plain(failure.reason)}")
+    for task_id, waiting in sorted(report.outlook.stuck.items()):
+        click.echo(f"  {plain(task_id)} waits: {plain(waiting.why)}")
+    for name, why in sorted(report.unusable.items()):
+        click.echo(f"  tasks/{plain(name)} cannot be a task: {plain(why)}")

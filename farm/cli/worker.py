@@ -1,0 +1,82 @@
+"""`farm worker`: one more worker, from any shell, container or host."""
+
+import os
+import sys
+
+import click
+
+from farm.cli.common import PROJECT_ARGUMENT, Place, settings_of
+from farm.project import Project, check_trust
+from farm.work import LoopEnd, work_stealing_loop
+from farm.worker import Worker
+
+UNWELL = 75  # the machine failed it three times in a row; see farm.supervisor
+
+
+@click.command()
+@PROJECT_ARGUMENT
+@click.option("--until-done", is_flag=True, help="End when nothing is left to do.")
+@click.option("--name", help="Its name  [default: host, process id, 4 hex digits]")
+@click.option("--supervisor", type=int, hidden=True, help="Process id of its parent.")
+@click.pass_obj
+def command(
+    place: Place,
+    project: str | None,
+    name: str | None,
+    supervisor: int | None,
+    *,
+    until_done: bool,
+) -> int:
+    """Run tasks in this process, until stopped.
+
+    One more worker, on demand: it needs no supervisor and may run on another
+    host or in a container that mounts the folder. Ctrl-C once finishes what
+    runs, twice gives it back. Exit codes are those of supervise.
+
+    \b
+    Example:
+      farm worker ./project
+      farm worker /mnt/shared/project --until-done --name night-shift-1
+    """
+    there = Project.open(place.find(project))
+    settings = settings_of(there, {})
+    check_trust(there, trust=settings.trust)
+    sys.dont_write_bytecode = True  # a .pyc cannot tell two edits in one second apart
+    sys.path.insert(0, there.root)
+    with Worker.begin(there, settings, name=name, supervisor=supervisor) as worker:
+        worker.say(f"worker {worker.life.name} works on {there.root}")
+        end = work_stealing_loop(worker, until_done=until_done)
+        reason = worker.stop.reason
+        worker.say(f"worker {worker.life.name} ends: {reason or end.value}")
+        environ = worker.secrets.back_into(os.environ)
+    if end is LoopEnd.RELOAD:
+        _start_afresh(there, environ, supervisor, until_done=until_done)
+    if end is LoopEnd.UNWELL:
+        return UNWELL
+    return _exit_code(there, end, reason, supervised=supervisor is not None)
+
+
+def _start_afresh(
+    project: Project,
+    environ: dict[str, str],
+    supervisor: int | None,
+    *,
+    until_done: bool,
+) -> None:
+    """Become a new worker in the same process; a given name was used up."""
+    arguments = [sys.executable, "-P", "-m", "farm", "worker", project.root]
+    if until_done:
+        arguments.append("--until-done")
+    if supervisor is not None:
+        arguments += ["--supervisor", str(supervisor)]
+    os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is wanted
+
+
+def _exit_code(project: Project, end: LoopEnd, reason: str, *, supervised: bool) -> int:
+    if supervised:
+        return 0  # anything else is a death to the supervisor
+    if end is LoopEnd.STOPPED:
+        return 130 if reason.startswith("SIG") else 0
+    from farm.report import survey  # noqa: PLC0415 - only at the very end
+
+    return 0 if survey(project).all_succeeded else 1

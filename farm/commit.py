@@ -1,0 +1,279 @@
+"""End an attempt: make it the task's result, or give the task back.
+
+    finish(claim, outcome)   a run is over: commit, or note it and retry later
+    conclude(hold, ...)      a result without a run: skipped, invalid, lost ...
+    give_back(claim, ...)    an attempt that does not count
+
+Each of them lets the lock go, whatever happens. A result is linked only after
+`still_ours` said that nobody else can have worked on the task; if it says no,
+or another result is there already, we are *fenced*: our output is kept in
+`.farm/logs/` and nothing is changed. Processes of the attempt must be ended
+before any of these is called: the lock is their leash.
+
+OSError means that the disk took nothing (full, say): the attempt is still open
+and still ours, and the caller tries again. Only then is the lock kept.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from farm import disk, register
+from farm.claim import Claim, Exhausted, Hold, Holder
+from farm.config import Settings
+from farm.ledger import Ended, Final, Past
+from farm.project import Project
+from farm.result import (
+    VERSION,
+    Attempt,
+    Error,
+    Outcome,
+    Result,
+    encode,
+    rfc3339,
+)
+from farm.retry import Finish, next_step, retry_at
+from farm.states import Status, Why
+
+SYNC_AFTER = 0.1  # seconds; quicker attempts cost less to run again than to sync
+
+
+class End(StrEnum):
+    """What became of an attempt."""
+
+    COMMITTED = "committed"
+    RETRY = "retry"  #: noted; it runs again, perhaps later
+    FENCED = "fenced"  #: the task was not ours any more
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """What became of an attempt, for the journal and for people."""
+
+    end: End
+    id: str
+    why: Why | None = None  #: of the attempt; None for a result without a run
+    status: Status | None = None  #: of the result, if one was committed
+    error: Error | None = None
+    attempt: int = 0
+    duration: float = 0.0  #: seconds
+    until: float = 0.0  #: POSIX seconds; when a retry may start
+
+
+class Desk(msgspec.Struct, frozen=True):
+    """What every ending needs: where, who, and by which settings."""
+
+    project: Project
+    holder: Holder
+    settings: Settings
+
+
+def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
+    """A run is over: commit it, or note it and let the task run again."""
+    ended = _ended(desk, claim, outcome, now)
+    attempts = [p.ended for p in claim.past if p.ended] + [ended]
+    step = next_step(attempts, claim.policy, now)
+    if isinstance(step, Finish):
+        result = _result(desk, claim, outcome, ended, step.status)
+        return _commit(desk, claim.hold, result, ended)
+    return _note(claim, ended)
+
+
+def conclude(
+    desk: Desk, held: Hold, status: Status, error: Error, sha256: str | None
+) -> Ending:
+    """Commit a result that no run of ours brought about."""
+    past = held.past(sha256)
+    last = past[-1].ended if past else None
+    started = past[0].claimed.acquired_at if past else held.since
+    result = Result(
+        version=VERSION,
+        id=held.id,
+        status=status,
+        started=rfc3339(started),
+        finished=rfc3339(last.finished if last else held.since),
+        duration_s=round(last.finished - past[-1].claimed.acquired_at, 6)
+        if last
+        else 0.0,
+        worker=desk.holder.name,
+        host=desk.holder.who.host,
+        sha256=sha256,
+        attempts=[_attempt(p) for p in past],
+        stdout="",
+        stderr="",
+        exit_code=last.exit_code if last else None,
+        signal=last.signal if last else None,
+        stdout_path=last.stdout_path if last else None,
+        stderr_path=last.stderr_path if last else None,
+        error=error,
+    )
+    return _commit(desk, held, result, None)
+
+
+def exhaust(desk: Desk, taken: Exhausted) -> Ending:
+    """Commit what a task's history already says: it may not run again."""
+    last = taken.past[-1].ended
+    vanished = sum(p.ended.why == Why.LOST for p in taken.past if p.ended)
+    error = last.error if last else None
+    if taken.status is Status.LOST:
+        message = f"{vanished} attempts vanished with their worker; the last one:"
+        error = Error("lost", f"{message} {error.message if error else 'unknown'}")
+    error = error or Error("failed", "its last attempt failed")
+    return conclude(desk, taken.hold, taken.status, error, taken.sha256)
+
+
+def give_back(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
+    """Note an attempt that does not count; the task is ready again."""
+    return _note(claim, _ended(desk, claim, outcome, now))
+
+
+# -- steps ---------------------------------------------------------------------
+
+
+def _ended(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ended:
+    before = [p.ended for p in claim.past if p.ended]
+    relative = desk.project.relative
+    return Ended(
+        token=claim.opened.token,
+        attempt=claim.opened.attempt,
+        why=outcome.why,
+        counted=outcome.counted,
+        finished=now,
+        not_before=retry_at(before, outcome.why, claim.policy, now),
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        error=outcome.error,
+        stdout_path=relative(outcome.stdout) if outcome.stdout else None,
+        stderr_path=relative(outcome.stderr) if outcome.stderr else None,
+    )
+
+
+def _attempt(past: Past) -> Attempt:
+    opened, ended = past.claimed, past.ended
+    assert ended is not None, "only ended attempts are history"  # noqa: S101 - for mypy
+    return Attempt(
+        attempt=opened.attempt,
+        why=ended.why,
+        counted=ended.counted,
+        started=rfc3339(opened.acquired_at),
+        finished=rfc3339(ended.finished),
+        worker=opened.holder,
+        host=opened.who.host,
+        exit_code=ended.exit_code,
+        signal=ended.signal,
+        error=ended.error,
+        stdout_path=ended.stdout_path,
+        stderr_path=ended.stderr_path,
+    )
+
+
+class _Text(msgspec.Struct, frozen=True):
+    inline: str = ""
+    path: str | None = None
+
+
+def _text(desk: Desk, path: str | None) -> _Text:
+    """Output as a result holds it: whole if it fits and is text, else its tail."""
+    if path is None:
+        return _Text()
+    raw, size = disk.read_tail(path, desk.settings.inline_output)
+    text = raw.decode(errors="replace")
+    whole = size <= desk.settings.inline_output and text.encode() == raw
+    return _Text(text, None if whole else desk.project.relative(path))
+
+
+def _result(
+    desk: Desk, claim: Claim, outcome: Outcome, ended: Ended, status: Status
+) -> Result:
+    opened = claim.opened
+    out, err = _text(desk, outcome.stdout), _text(desk, outcome.stderr)
+    last = msgspec.structs.replace(ended, stdout_path=out.path, stderr_path=err.path)
+    return Result(
+        version=VERSION,
+        id=claim.id,
+        status=status,
+        started=rfc3339(opened.acquired_at),
+        finished=rfc3339(ended.finished),
+        duration_s=round(ended.finished - opened.acquired_at, 6),
+        worker=opened.holder,
+        host=opened.who.host,
+        sha256=opened.sha256,
+        attempts=[_attempt(p) for p in (*claim.past, Past(opened, last))],
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        value=outcome.value,
+        text=outcome.text,
+        stdout=out.inline,
+        stderr=err.inline,
+        stdout_path=out.path,
+        stderr_path=err.path,
+        error=outcome.error,
+        token=opened.token,
+    )
+
+
+def _syncs(desk: Desk, result: Result) -> bool:
+    durability = desk.settings.durability
+    slow = result.duration_s > SYNC_AFTER or result.text is not None
+    return durability == "always" or (durability == "auto" and slow)
+
+
+def _commit(desk: Desk, held: Hold, result: Result, ended: Ended | None) -> Ending:
+    project, ledger = desk.project, held.ledger
+    won = False
+    if ledger.still_ours():
+        aside = project.aside_path(desk.holder.name, "result")
+        sync = _syncs(desk, result)
+        won = register.put(project, held.id, encode(result), aside, sync=sync)
+    if won and project.network:
+        ledger.append(Final(result.status))
+    if won:
+        _drop_inlined_logs(desk, held.id, result)
+    else:
+        _keep_fenced(desk, held.id, result)
+    ledger.let_go(unlink=won and not project.network)
+    return Ending(
+        end=End.COMMITTED if won else End.FENCED,
+        id=held.id,
+        why=ended.why if ended else None,
+        status=result.status if won else None,
+        error=result.error,
+        attempt=ended.attempt if ended else 0,
+        duration=result.duration_s,
+    )
+
+
+def _drop_inlined_logs(desk: Desk, task_id: str, result: Result) -> None:
+    if not result.attempts or not (result.stdout or result.stderr):
+        return
+    attempt = result.attempts[-1].attempt
+    for suffix, text, kept in (
+        ("out", result.stdout, result.stdout_path),
+        ("err", result.stderr, result.stderr_path),
+    ):
+        if text and kept is None:
+            disk.unlink(desk.project.log_path(task_id, attempt, suffix))
+
+
+def _keep_fenced(desk: Desk, task_id: str, result: Result) -> None:
+    """Somebody else's result stands: ours goes to the logs, so nothing is lost."""
+    attempt = result.attempts[-1].attempt if result.attempts else 0
+    aside = desk.project.aside_path(desk.holder.name, "fenced")
+    kept = desk.project.log_path(task_id, attempt, f"{result.token}.fenced")
+    disk.replace(kept, encode(result), aside)
+
+
+def _note(claim: Claim, ended: Ended) -> Ending:
+    ledger = claim.hold.ledger
+    ours = ledger.still_ours()
+    if ours:
+        ledger.append(ended)
+    ledger.let_go()
+    return Ending(
+        end=End.RETRY if ours else End.FENCED,
+        id=claim.id,
+        why=ended.why,
+        error=ended.error,
+        attempt=ended.attempt,
+        duration=ended.finished - claim.opened.acquired_at,
+        until=ended.not_before,
+    )

@@ -1,0 +1,313 @@
+"""All settings: defaults, farm.toml, FARM_* variables, flags; later ones win.
+
+`load_settings` is called once by a command; everybody else is handed the frozen
+record. Each source is checked whole, also where a later one overrides it: a wrong
+value is an error today, not on the day when the flag is left out. The error is a
+`ConfigError`: which source, the line and column in farm.toml, what is allowed.
+
+A setting is a field of `Settings`, a reader in `_READERS` and a row of
+`SETTINGS_HELP`. Its variable is FARM_ and its name in capitals, its flag `--` and
+its name. What children find in their environment is in `CHILD_VARIABLES`, and none
+of it is ever a setting.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from farm import duration
+from farm.errors import ConfigError
+from farm.locate import NOWHERE, Place, did_you_mean, place_of, shown
+
+Durability = Literal["auto", "always", "never"]
+
+#: What the processes that farm starts find in their environment, and what it is.
+CHILD_VARIABLES = {
+    "FARM_TASK_ID": "the task's id",
+    "FARM_TASK_FILE": "the path of its file",
+    "FARM_ATTEMPT": "the number of this attempt, from 1",
+    "FARM_TOKEN": "the name of this attempt; no other ever has it",
+    "FARM_WORKER": "the name of the worker that runs it",
+    "FARM_PROJECT": "the path of the project",
+    "FARM_NEEDS": "a JSON file: the id of each need and the path of its result",
+    "FARM_PROGRESS": "a file; its last line, `0.61 message`, is the task's progress",
+}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Every setting, as a command uses it. `SETTINGS_HELP` says what each means."""
+
+    workers: int | None = None  #: None: `usable_cpus()`
+    timeout: float | None = None  #: seconds
+    retries: int = 0
+    max_lost: int = 3
+    grace: float = 5.0  #: seconds
+    heartbeat: float = 2.0  #: seconds
+    heartbeat_timeout: float = 60.0  #: seconds, more than twice `heartbeat`
+    durability: Durability = "auto"
+    inline_output: int = 16 * 1024  #: bytes
+    trust: bool = False
+
+
+class Help(NamedTuple):
+    """What people read about one setting."""
+
+    name: str
+    default: str  #: as farm.toml could say it, or in words
+    meaning: str
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment: FARM_WORKERS for workers."""
+        return f"FARM_{self.name.upper()}"
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line, where a command has it."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+SETTINGS_HELP = {
+    row.name: row
+    for row in (
+        Help("workers", "usable CPUs", "of one supervisor"),
+        Help("timeout", "none", "for tasks that say nothing"),
+        Help("retries", "0", "for tasks that say nothing"),
+        Help("max_lost", "3", "attempts that may vanish before the task is `lost`"),
+        Help("grace", "5s", "between TERM and KILL"),
+        Help("heartbeat", "2s", "between two signs of life of a worker"),
+        Help("heartbeat_timeout", "60s", "without a sign of life it is replaced"),
+        Help("durability", "auto", "which results are synced: auto, always, never"),
+        Help("inline_output", "16 KiB", "longer output stays in `.farm/logs/`"),
+        Help("trust", "false", "run tasks from a folder that others can write"),
+    )
+}
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def load_settings(
+    toml_path: Path, environ: Mapping[str, str], flags: Mapping[str, object]
+) -> Settings:
+    """The settings of one command.
+
+    A missing file says nothing, nor does an empty variable or a flag that is None.
+    Raises ConfigError.
+    """
+    given = _from_file(toml_path) | _from_environ(environ) | _from_flags(flags)
+    settings = Settings(**{name: found.value for name, found in given.items()})
+    if settings.heartbeat_timeout <= 2 * settings.heartbeat:
+        beat, limit = (
+            f"`{name}` ({getattr(settings, name):g} s, {_origin(name, given)})"
+            for name in ("heartbeat", "heartbeat_timeout")
+        )
+        raise ConfigError(f"{limit} must be more than twice {beat}: change one of them")
+    return settings
+
+
+class _Given(NamedTuple):
+    """The value of one setting, and who says so."""
+
+    value: Any
+    origin: str
+
+
+def _origin(name: str, given: Mapping[str, _Given]) -> str:
+    return f"from {given[name].origin}" if name in given else "the default"
+
+
+# -- the three sources ------------------------------------------------------------
+
+
+def _from_file(path: Path) -> dict[str, _Given]:
+    text = _text_of(path)
+    given = {}
+    for name, value in _table(path, text).items():
+        where = _located(path, _place_of_key(text, name))
+        if name not in SETTINGS_HELP:
+            raise ConfigError(f"{where}: unknown setting `{name}`{_known(name)}")
+        given[name] = _Given(_checked(name, value, f"{where}: `{name}`"), where)
+    return given
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
+    known = {row.variable: name for name, row in SETTINGS_HELP.items()}
+    given = {}
+    for variable, text in environ.items():
+        if variable in known and text:
+            name = known[variable]
+            given[name] = _Given(_checked_text(name, text, variable), variable)
+        elif variable.startswith("FARM_"):
+            _refuse_slip(variable, known)
+    return given
+
+
+def _refuse_slip(variable: str, known: Mapping[str, str]) -> None:
+    """Any FARM_ name may be somebody's own, but for one that is nearly a setting's."""
+    if variable in known or variable in CHILD_VARIABLES:
+        return
+    if close := difflib.get_close_matches(variable, known, n=1, cutoff=0.8):
+        raise ConfigError(
+            f"{variable} is set in the environment, did you mean {close[0]}?"
+            f" {variable} is no setting: rename or unset it"
+        )
+
+
+def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
+    given = {}
+    for name, value in flags.items():
+        if name not in SETTINGS_HELP:
+            raise ConfigError(f"there is no setting `{name}` for a flag{_known(name)}")
+        if value is not None:
+            flag = SETTINGS_HELP[name].flag
+            read = _checked_text if isinstance(value, str) else _checked
+            given[name] = _Given(read(name, value, flag), flag)
+    return given
+
+
+def _checked(name: str, value: object, subject: str) -> object:
+    try:
+        return _READERS[name](value)
+    except ValueError as error:
+        raise ConfigError(f"{subject} {error}, not {shown(value)}") from None
+
+
+def _checked_text(name: str, text: Any, subject: str) -> object:
+    """A text from outside means what it would mean in farm.toml without quotes."""
+    try:
+        return _READERS[name](_meant(text, _READERS[name]))
+    except ValueError as error:
+        raise ConfigError(f"{subject} {error}, not {shown(text)}") from None
+
+
+def _meant(text: str, reader: Callable[[object], object]) -> object:
+    if reader is _yes_or_no:
+        return _TRUTHS.get(text.lower(), text)
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue  # not this kind of number; what is none stays text
+    return text
+
+
+def _known(name: str) -> str:
+    return (
+        did_you_mean(name, SETTINGS_HELP) or f"; there are {', '.join(SETTINGS_HELP)}"
+    )
+
+
+# -- farm.toml as text ------------------------------------------------------------
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8: save it as UTF-8") from None
+
+
+def _table(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, or an integer beyond all limits
+        words, _, where = str(error).partition(" (at ")
+        numbers = [int(number) for number in re.findall("[0-9]+", where)]
+        # Without numbers it is the end of the document.
+        place = Place(*numbers) if numbers else place_of(text, len(text))
+        message = f"{_located(path, place)}: this is not TOML: {words}"
+        raise ConfigError(message) from None
+
+
+def _place_of_key(text: str, name: str) -> Place:
+    """Where a key of the outermost table stands; its first place is the one."""
+    shape = rf"^[ \t\[]*(?P<key>([\"']?){re.escape(name)}\2)[ \t]*[=.\]]"
+    found = re.search(shape, text, re.MULTILINE)
+    return place_of(text, found.start("key")) if found else NOWHERE
+
+
+def _located(path: Path, place: Place) -> str:
+    return f"{path}:{place.line}:{place.column}" if place != NOWHERE else str(path)
+
+
+# -- reading one value ------------------------------------------------------------
+# A reader returns what `Settings` keeps, or raises ValueError in words that follow
+# a name: "must be ...".
+
+
+def _whole(least: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"must be a whole number of at least {least}")
+        return value
+
+    return read
+
+
+def _above_zero(value: object) -> float:
+    found = duration.seconds(value)
+    if found == 0.0:
+        raise ValueError(_MUST_BE["above_zero"])
+    return found
+
+
+def _durability(value: object) -> Durability:
+    if value not in ("auto", "always", "never"):
+        raise ValueError(_MUST_BE["durability"])
+    return value
+
+
+def _size(value: object) -> int:
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    number = int(found[1]) * _UNITS[found[2]] if found else value
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(_MUST_BE["size"])  # noqa: TRY004 - one error for all of them
+    if not 0 <= number <= _UNITS["GiB"]:
+        raise ValueError(_MUST_BE["size"])
+    return number
+
+
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(_MUST_BE["yes_or_no"])  # noqa: TRY004 - as above
+    return value
+
+
+_MUST_BE = {
+    "above_zero": "must be above 0 seconds",
+    "durability": 'must be "auto", "always" or "never"',
+    "size": 'must be a number of bytes or a size such as "16 KiB", at most 1 GiB',
+    "yes_or_no": "must be true or false",
+}
+_TRUTHS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(
+    ("false", "no", "0"), False
+)
+_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}  # bytes
+_SIZE = re.compile(r"([0-9]{1,9}) ?(KiB|MiB|GiB)")
+
+_READERS: dict[str, Callable[[object], object]] = {
+    "workers": _whole(least=1),
+    "timeout": _above_zero,
+    "retries": _whole(least=0),
+    "max_lost": _whole(least=1),  # with 0 even a task that never vanished is lost
+    "grace": duration.seconds,
+    "heartbeat": _above_zero,
+    "heartbeat_timeout": _above_zero,
+    "durability": _durability,
+    "inline_output": _size,
+    "trust": _yes_or_no,
+}

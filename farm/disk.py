@@ -1,0 +1,167 @@
+"""Bytes on disk: read them, and write them so that nobody sees half a file.
+
+A file gets its name in one step, by `link_new` (fails if the name is taken:
+one winner) or `replace` (last writer wins). Readers see the old bytes, the new
+bytes or no file; never a part. With `sync=True` the bytes and then the folder
+are on the platter before the call returns: without it a power cut leaves
+*empty* files under final names (measured: 6,231 of 10,914; locking.md 5).
+
+Only this module knows how JSON becomes bytes (`orjson`).
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business
+FOLDER_MODE = 0o700
+
+
+def encode(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
+    """One line of JSON, newline included; text that is no UTF-8 raises TypeError."""
+    return orjson.dumps(value, default=default, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def decode(raw: bytes) -> object:
+    """The JSON value in `raw`, or ValueError."""
+    return orjson.loads(raw)
+
+
+def decode_lines(raw: bytes) -> list[dict[str, Any]]:
+    """The JSON objects in `raw`, one a line; any other line is ignored.
+
+    A line can be torn by a crash in the middle of `write`; what follows it is
+    still good.
+    """
+    found = []
+    for line in raw.split(b"\n"):
+        try:
+            value = orjson.loads(line)
+        except ValueError:
+            continue  # empty, torn or foreign: the docstring's promise
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def read_fd(fd: int) -> bytes:
+    """Everything in an open file from its beginning, wherever its offset is."""
+    parts = []
+    offset = 0
+    while part := os.pread(fd, 1 << 16, offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def read_file(path: str) -> bytes:
+    """Everything in a regular file; OSError as the disk says, never a FIFO's wait."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return read_fd(fd)
+    finally:
+        os.close(fd)
+
+
+def read_tail(path: str | Path, limit: int) -> tuple[bytes, int]:
+    """The last `limit` bytes of a file and its whole size; (b"", 0) if missing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return b"", 0
+    try:
+        size = os.fstat(fd).st_size
+        return os.pread(fd, limit, max(0, size - limit)), size
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write every byte; a short write goes on where it stopped."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def write_aside(path: str, data: bytes, *, sync: bool = False) -> None:
+    """Make the new file `path` (not yet its final name) with these bytes.
+
+    Closed before it returns: on NFS that is what sends the bytes to the server.
+    Raises FileExistsError if the name is taken; leaves nothing behind on error.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    try:
+        write_all(fd, data)
+        if sync:
+            os.fsync(fd)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def link_new(aside: str, final: str) -> bool:
+    """Give `aside` the name `final`; False if that name is taken by another file.
+
+    `aside` keeps its own name too; the caller unlinks it.
+    """
+    try:
+        os.link(aside, final)
+    except OSError:
+        # RACE: an NFS server may do the link and lose the reply; the repeat then
+        # fails although we won. Only the inode tells.
+        if same_file(aside, final):
+            return True
+        if os.path.lexists(final):
+            return False
+        raise
+    return True
+
+
+def same_file(one: str, other: str) -> bool:
+    """Whether two names belong to one inode; False if either is missing."""
+    try:
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    except FileNotFoundError:
+        return False
+
+
+def replace(path: str, data: bytes, aside: str) -> None:
+    """Put these bytes under `path` in one step, whatever lay there before."""
+    unlink(aside)  # left by ourselves, if an earlier call was interrupted
+    write_aside(aside, data)
+    os.replace(aside, path)
+
+
+def unlink(path: str) -> bool:
+    """Remove a file; False if it was not there, which is what was asked for."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def sync_folder(path: str) -> None:
+    """Put a folder's names on the platter."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def drop_stale_names(folder: str) -> None:
+    """Make an NFS client forget which names are *missing* in this folder.
+
+    A cached "no such name" is believed for up to a minute (missed 60 of 60 new
+    files in the lab; after opening the folder 0 of 60: protocol-attack.md H3).
+    """
+    try:
+        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return  # no folder, so no names in it either

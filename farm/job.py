@@ -1,0 +1,124 @@
+"""What a runner gets: an open claim, and everything around it.
+
+The environment of a child is built, not inherited blindly: what looks like a
+secret is left out unless the task's `env_from` names it, and farm's own
+variables are set afresh (`child_variables`). `Secrets.take` moves such variables
+out of our own environment at start, so that callables, which run in the worker
+itself, do not see them either.
+"""
+
+import os
+import re
+from collections.abc import Mapping, MutableMapping
+
+import msgspec
+
+from farm.capture import Capture
+from farm.claim import Claim
+from farm.config import CHILD_VARIABLES, Settings
+from farm.errors import TaskFileError
+from farm.project import Project
+from farm.stop import Stop
+
+_SECRET = re.compile(r"_API_KEY|_TOKEN$|_SECRET|_PASSWORD", re.IGNORECASE)
+
+
+class Scratch(msgspec.Struct, frozen=True):
+    """Files of this worker that its tasks write, one task after the other."""
+
+    needs: str  #: FARM_NEEDS: JSON, id -> path of the result
+    progress: str  #: FARM_PROGRESS: last line is `0.61 message`
+
+
+class Secrets:
+    """The secret-looking variables of our own environment; has no repr of them."""
+
+    def __init__(self, taken: Mapping[str, str]) -> None:
+        self._taken = dict(taken)
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str]) -> "Secrets":
+        """Move what looks like a secret out of `environ`."""
+        names = [name for name in environ if _SECRET.search(name)]
+        return cls({name: environ.pop(name) for name in names})
+
+    def back_into(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The environment as it was, for a worker that starts afresh."""
+        return {**environ, **self._taken}
+
+    def get(self, name: str, environ: Mapping[str, str]) -> str | None:
+        """A variable as it was when we started."""
+        return self._taken.get(name, environ.get(name))
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One run: the claim, where, by which settings, and how it may be stopped."""
+
+    claim: Claim
+    project: Project
+    settings: Settings
+    secrets: Secrets
+    scratch: Scratch
+    stop: Stop
+    capture: Capture
+    worker: str
+
+    def log(self, suffix: str) -> str:
+        """The path of this attempt's log: suffix is out or err."""
+        return self.project.log_path(self.claim.id, self.claim.opened.attempt, suffix)
+
+
+def child_variables(job: Job) -> dict[str, str]:
+    """Farm's own variables for one run."""
+    values = {
+        "FARM_TASK_ID": job.claim.id,
+        "FARM_TASK_FILE": job.project.task_path(job.claim.id),
+        "FARM_ATTEMPT": str(job.claim.opened.attempt),
+        "FARM_TOKEN": job.claim.opened.token,
+        "FARM_WORKER": job.worker,
+        "FARM_PROJECT": job.project.root,
+        "FARM_NEEDS": job.scratch.needs,
+        "FARM_PROGRESS": job.scratch.progress,
+    }
+    assert values.keys() == set(CHILD_VARIABLES)  # noqa: S101 - one list, two places
+    return values
+
+
+def task_variables(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the task adds: `env`, and `env_from` as it was when farm started."""
+    task = job.claim.task
+    values = dict(task.env)
+    for name in task.env_from:
+        value = job.secrets.get(name, environ)
+        if value is None:
+            raise TaskFileError(
+                f"`env_from` names {name}, which is not set where this worker was"
+                " started: set it there, or take it out of the task"
+            )
+        values[name] = value
+    return values
+
+
+def environment(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a command."""
+    plain = {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith("FARM_") and not _SECRET.search(name)
+    }
+    return plain | task_variables(job, environ) | child_variables(job)
+
+
+def working_folder(job: Job) -> str:
+    """Where the task runs: the project, or `cwd` below it, links followed."""
+    root = job.project.root
+    cwd = job.claim.task.cwd
+    if cwd is None:
+        return root
+    path = os.path.realpath(f"{root}/{cwd}")
+    real = os.path.realpath(root)
+    if path != real and not path.startswith(f"{real}/"):
+        raise TaskFileError(f"`cwd` {cwd} leads out of the project, to {path}")
+    if not os.path.isdir(path):
+        raise TaskFileError(f"`cwd` {cwd} is no folder: make it, or correct the task")
+    return path

@@ -1,0 +1,141 @@
+"""One line for each ended attempt: what happened, without opening results.
+
+Each worker appends to a file of its own, `.farm/journal/<name>.jsonl`. Readers
+(`Reader.poll`) follow all of them. The journal is a cache: results are the
+truth, and what it does not know (it was deleted, results were copied in) is read
+from the results. A torn or foreign line is ignored.
+"""
+
+import os
+
+import msgspec
+
+from farm import disk
+from farm.project import Project
+from farm.states import Status, Why
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt that ended, or one result that came without a run."""
+
+    id: str
+    at: float  #: POSIX seconds
+    worker: str
+    why: Why | None = None  #: None: a result without a run (skipped, invalid ...)
+    status: Status | None = None  #: None: it will run again
+    attempt: int = 0
+    duration: float = 0.0  #: seconds
+    message: str = ""  #: why it did not succeed
+
+
+_ENTRY = msgspec.json.Decoder(Entry)
+
+
+class Journal:
+    """The calling worker's own file; made with the first line."""
+
+    def __init__(self, project: Project, worker: str) -> None:
+        self._path = project.journal_path(worker)
+        self._fd = -1
+
+    def append(self, entry: Entry) -> None:
+        """Add one line. OSError if the disk does not take it."""
+        if self._fd < 0:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(self._path, flags, disk.FILE_MODE)
+        disk.write_all(self._fd, msgspec.json.encode(entry) + b"\n")
+
+    def close(self) -> None:
+        """No more lines."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Reader:
+    """Follows every worker's journal from the beginning, or from now on."""
+
+    def __init__(self, project: Project, *, from_now: bool = False) -> None:
+        self._folder = project.journal
+        self._offsets: dict[str, int] = {}
+        if from_now:
+            self._offsets = dict(self._files())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no worker ever wrote a journal here, or they were deleted."""
+        return not self._files()
+
+    def poll(self) -> list[Entry]:
+        """The lines that came since the last call, each worker's in order."""
+        entries: list[Entry] = []
+        for name, size in self._files():
+            offset = self._offsets.get(name, 0)
+            if size <= offset:
+                continue
+            fresh = self._read(name, offset)
+            whole = fresh.rfind(b"\n") + 1  # a line may be half written right now
+            self._offsets[name] = offset + whole
+            entries.extend(_parse(fresh[:whole]))
+        return entries
+
+    def _files(self) -> list[tuple[str, int]]:
+        try:
+            with os.scandir(self._folder) as entries:
+                return [(e.name, e.stat().st_size) for e in entries]
+        except FileNotFoundError:
+            return []  # .farm was deleted: nothing is known
+
+    def _read(self, name: str, offset: int) -> bytes:
+        try:
+            fd = os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return b""
+        try:
+            os.lseek(fd, offset, os.SEEK_SET)
+            with os.fdopen(os.dup(fd), "rb") as file:
+                return file.read()
+        finally:
+            os.close(fd)
+
+
+def _parse(raw: bytes) -> list[Entry]:
+    entries = []
+    for line in raw.splitlines():
+        try:
+            entries.append(_ENTRY.decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue  # the module's promise
+    return entries
+
+
+class Finals:
+    """How each task ended, as far as the journal knows; the latest line wins."""
+
+    def __init__(self, project: Project) -> None:
+        self._reader = Reader(project)
+        self.last: dict[str, Entry] = {}
+
+    def poll(self) -> None:
+        """Take in what was written since."""
+        for entry in self._reader.poll():
+            before = self.last.get(entry.id)
+            if before is None or entry.at >= before.at:
+                self.last[entry.id] = entry
+
+    def status(self, task_id: str) -> Status | None:
+        """The status that the journal knows for a task that has a result."""
+        entry = self.last.get(task_id)
+        return entry.status if entry else None
+
+
+def rebuild(
+    project: Project, writer: str, heads: dict[str, tuple[Status, float]]
+) -> None:
+    """Write down results that no journal knows: id -> (status, POSIX seconds)."""
+    journal = Journal(project, writer)
+    try:
+        for task_id, (status, at) in heads.items():
+            journal.append(Entry(task_id, at, writer, status=status))
+    finally:
+        journal.close()

@@ -1,0 +1,264 @@
+"""The lock file of a task is its ledger: who works on it, what went wrong so far.
+
+Order of calls: `Ledger.open(path)` (None: somebody else has it) -> `lines` and
+`history()` -> `append(...)` -> `still_ours()` before anything final ->
+`let_go(...)`, always.
+
+What a reader may assume. The kernel's flock alone answers "is it held?": a
+refused lock belongs to somebody alive (the owner, or a child that inherited the
+descriptor) and is never broken. Lines are JSON, appended only by the holder and
+believed only under the lock; `peek` reads without it, for display and to find
+processes that are then checked by other means. A line that cannot be read is
+ignored anywhere, because a crash can tear one.
+
+What can go wrong. The file may be unlinked or replaced while we open it: the
+path must name our inode after locking, else we hold nothing. A child may unlock
+the shared description: `still_ours` locks again, and the size tells whether
+anybody wrote since. Local file systems only unlink a ledger under its lock;
+network ones keep it, ended by a `final` line (locking.md, finding 2).
+"""
+
+import errno
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable
+
+import msgspec
+from filelock import lock_descriptor, unlock_descriptor
+
+from farm import disk
+from farm.errors import LedgerError, MountError
+from farm.process import Identity
+from farm.result import Error
+from farm.states import Status, Why
+
+RELOCK_PATIENCE = 0.2  # seconds; a passer-by looks, is vetoed and lets go
+_RELOCK_PAUSE = 0.005  # seconds
+_FLAGS = (
+    os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+)  # O_NONBLOCK: a FIFO at this path must not block us
+
+
+class Claimed(msgspec.Struct, frozen=True, tag="claimed", tag_field="line"):
+    """An attempt begins. Open until an `Ended` with its token follows."""
+
+    task: str
+    attempt: int
+    token: str
+    holder: str  #: the worker's name; its life lock vetoes
+    who: Identity
+    acquired_at: float  #: POSIX seconds
+    sha256: str | None = None  #: of the bytes that run
+    timeout: float | None = None  #: seconds
+
+
+class Child(msgspec.Struct, frozen=True, tag="child", tag_field="line"):
+    """The process group of a running command: the quick way to find it."""
+
+    token: str
+    group: int
+    ticks: int
+
+
+class Ended(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag="ended", tag_field="line"
+):
+    """An attempt is over without a result; `not_before` delays the next one."""
+
+    token: str
+    attempt: int
+    why: Why
+    counted: bool
+    finished: float  #: POSIX seconds
+    not_before: float = 0.0  #: POSIX seconds
+    exit_code: int | None = None
+    signal: str | None = None
+    error: Error | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+
+
+class Final(msgspec.Struct, frozen=True, tag="final", tag_field="line"):
+    """A result lies beside the task; earlier lines no longer count."""
+
+    status: Status
+
+
+Line = Claimed | Child | Ended | Final
+_LINE = msgspec.json.Decoder(Line)
+
+
+class Past(msgspec.Struct, frozen=True):
+    """One attempt as the ledger tells it; `ended` is None while it is open."""
+
+    claimed: Claimed
+    ended: Ended | None
+    child: Child | None = None
+
+
+def parse(raw: bytes) -> list[Line]:
+    """The readable lines since the last `final`."""
+    lines: list[Line] = []
+    for text in raw.split(b"\n"):
+        try:
+            line = _LINE.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue  # torn, foreign or empty: the module's promise
+        if isinstance(line, Final):
+            lines.clear()
+        else:
+            lines.append(line)
+    return lines
+
+
+def history(lines: Iterable[Line]) -> list[Past]:
+    """The attempts in order, each with how it ended."""
+    past: dict[str, Past] = {}
+    for line in lines:
+        if isinstance(line, Claimed):
+            past[line.token] = Past(line, None)
+        elif isinstance(line, Ended) and line.token in past:
+            past[line.token] = msgspec.structs.replace(past[line.token], ended=line)
+        elif isinstance(line, Child) and line.token in past:
+            past[line.token] = msgspec.structs.replace(past[line.token], child=line)
+    return list(past.values())
+
+
+def open_attempt(lines: Iterable[Line]) -> Past | None:
+    """The last attempt if nothing says that it ended."""
+    past = history(lines)
+    return past[-1] if past and past[-1].ended is None else None
+
+
+def peek(path: str) -> list[Line]:
+    """The lines of a ledger whose lock is not ours; a hint, never the truth."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return []  # gone, or no regular file: nothing to be seen
+    try:
+        return parse(disk.read_fd(fd)) if stat.S_ISREG(os.fstat(fd).st_mode) else []
+    finally:
+        os.close(fd)
+
+
+class Ledger:
+    """A ledger whose lock this process holds."""
+
+    def __init__(self, path: str, fd: int, identity: os.stat_result) -> None:
+        self.path = path
+        self.fd = fd
+        self.inode = (identity.st_dev, identity.st_ino)
+        raw = disk.read_fd(fd)
+        self.size = len(raw)
+        self._torn = bool(raw) and not raw.endswith(b"\n")
+        self.lines = parse(raw)
+
+    @classmethod
+    def open(cls, path: str, *, create: bool = True) -> "Ledger | None":
+        """Lock a ledger; None if another holds it or it was moved meanwhile.
+
+        Raises FileNotFoundError with `create=False` if there is none, LedgerError
+        if something else lies at this path, MountError where flock does not work,
+        OSError for what else the disk says.
+        """
+        fd = _open(path, create=create)
+        ledger = None
+        try:
+            identity = os.fstat(fd)
+            if not stat.S_ISREG(identity.st_mode):
+                raise LedgerError(path)
+            # RACE: between open and lock another may unlink the file (it was
+            # final): then we hold a lock that nobody else can see.
+            if _lock(fd, path) and _names(path, identity):
+                ledger = cls(path, fd, identity)
+        finally:
+            if ledger is None:
+                os.close(fd)
+        return ledger
+
+    def append(self, line: Line) -> None:
+        """Add one line; OSError means it may be torn: do not act upon it."""
+        data = msgspec.json.encode(line) + b"\n"
+        if self._torn:
+            data = b"\n" + data  # RACE: never glue a line to a torn one
+        self._torn = True
+        disk.write_all(self.fd, data)
+        self._torn = False
+        self.size += len(data)
+        self.lines.append(line)
+
+    def sync(self) -> None:
+        """Put the lines on the platter (a task may crash its whole host)."""
+        os.fdatasync(self.fd)
+
+    def still_ours(self) -> bool:
+        """Whether nobody else can have worked on the task since we locked it.
+
+        On NFS locking again asks the server: a client that was cut off for
+        longer than its lease learns here that it lost the lock.
+        """
+        try:
+            return self._locks_again() and self._untouched()
+        except OSError:
+            return False  # EIO: the server has given our lock away
+
+    def _untouched(self) -> bool:
+        now = os.fstat(self.fd)
+        return now.st_size == self.size and _names(self.path, now)
+
+    def _locks_again(self) -> bool:
+        until = time.monotonic() + RELOCK_PATIENCE
+        while not _lock(self.fd, self.path):
+            # RACE: a child did LOCK_UN and a passer-by holds the lock for a
+            # moment; unless it wrote, it will be vetoed and let go.
+            if os.fstat(self.fd).st_size != self.size or time.monotonic() > until:
+                return False
+            threading.Event().wait(_RELOCK_PAUSE)
+        return True
+
+    def let_go(self, *, unlink: bool = False) -> None:
+        """Free the lock, if asked after removing the file under it.
+
+        Unlocked explicitly: a daemon that the task left behind may still hold
+        the descriptor.
+        """
+        try:
+            if unlink and _names(self.path, os.fstat(self.fd)):
+                disk.unlink(self.path)
+        finally:
+            try:
+                unlock_descriptor(self.fd)
+            finally:
+                os.close(self.fd)
+
+
+def _open(path: str, *, create: bool) -> int:
+    try:
+        return os.open(path, _FLAGS | (os.O_CREAT if create else 0), disk.FILE_MODE)
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise LedgerError(path) from None
+        raise
+
+
+def _lock(fd: int, path: str) -> bool:
+    try:
+        return lock_descriptor(fd, blocking=False)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        message = f"cannot lock {path}: {error.strerror}"
+        raise MountError(
+            f"{message}; farm needs a file system with working flock (a local disk,"
+            " or NFS mounted with locks)"
+        ) from error
+
+
+def _names(path: str, identity: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), identity)
+    except FileNotFoundError:
+        return False

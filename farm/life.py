@@ -1,0 +1,270 @@
+"""The life lock: a worker is alive exactly as long as it holds this file's lock.
+
+`Life.begin(project)` makes `.farm/workers/<name>.lock`: locked in `.farm/tmp`
+first and then linked into place, so that nobody ever finds it unlocked while we
+live. `beat()` writes a counter *in place* (a rename would free the lock);
+`end()` removes the file. The name is new at every start: a name used again would
+veto its predecessor's tasks for ever.
+
+Others ask `observe` (a shared lock, so that observers do not disturb each other)
+and let `verdict` decide. Children never inherit the lock: it is closed on exec,
+and a forked child closes it itself.
+
+A counter is compared with what the observer saw before, by the observer's own
+monotonic clock; clocks of two hosts are never compared. `check_mount` refuses a
+folder on which all this would be a lie.
+"""
+
+import fcntl
+import os
+import secrets
+from enum import Enum
+
+import msgspec
+from filelock import lock_descriptor
+
+from farm import disk, process
+from farm.errors import FarmError, MountError
+from farm.ledger import Past, history, open_attempt, peek
+from farm.process import Identity
+from farm.project import Project
+from farm.watcher import Bell
+
+_DIGITS = 20  # of the counter, at the beginning of the file
+BEATS_TO_WAIT = 2.5  #: heartbeats after which a moving counter must have moved
+
+
+class LifeLock(Enum):
+    """What an observer sees of another worker's life lock."""
+
+    HELD = "held"
+    FREE = "free"
+    MISSING = "missing"
+
+
+class Owner(Enum):
+    """What is known of the owner of an open attempt."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+
+
+class LifeRecord(msgspec.Struct, frozen=True):
+    """What a worker says about itself in its life file, once."""
+
+    name: str
+    who: Identity
+    started: float  #: POSIX seconds
+    heartbeat: float  #: seconds between two beats
+
+
+def verdict(holder: str, me: str, lock: LifeLock, *, seen_running: bool) -> Owner:
+    """Whether the owner of an open attempt lives, its ledger's lock being ours.
+
+    `seen_running` vetoes for owners whose life file an operator removed. My own
+    open attempt that I am not running is lost like any other.
+    """
+    if holder == me:
+        return Owner.DEAD
+    alive = lock is LifeLock.HELD or seen_running
+    return Owner.ALIVE if alive else Owner.DEAD
+
+
+def owner_of(project: Project, holder: str, who: Identity, me: str) -> Owner:
+    """`verdict` on what the disk and the process table say now."""
+    lock = observe(project, holder)
+    return verdict(holder, me, lock, seen_running=process.is_alive(who))
+
+
+def observe(project: Project, name: str) -> LifeLock:
+    """Whether a worker's life lock is held; takes nothing, disturbs nobody."""
+    try:
+        fd = os.open(project.life_path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return LifeLock.MISSING
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return LifeLock.HELD
+    else:
+        return LifeLock.FREE
+    finally:
+        os.close(fd)
+
+
+def read(project: Project, name: str) -> tuple[int, LifeRecord] | None:
+    """A worker's counter and record; None if it cannot be read (any more).
+
+    Opened anew each time: on NFS a `stat` would show a beat a minute late.
+    """
+    try:
+        raw = disk.read_file(project.life_path(name))
+        counter, _, record = raw.partition(b"\n")
+        return int(counter), msgspec.json.decode(record, type=LifeRecord)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
+
+
+def running(project: Project, task_id: str) -> Past | None:
+    """The attempt that seems to run now, seen without its lock; None if none does.
+
+    For display, and as a hint: the owner of the open attempt is seen alive.
+    """
+    past = open_attempt(peek(project.ledger_path(task_id)))
+    if past is None:
+        return None
+    owner = owner_of(project, past.claimed.holder, past.claimed.who, me="")
+    return past if owner is Owner.ALIVE else None
+
+
+def delayed(project: Project, task_id: str, now: float) -> float | None:
+    """When the next attempt may start, seen without the lock; None if at once."""
+    past = history(peek(project.ledger_path(task_id)))
+    last = past[-1].ended if past else None
+    return last.not_before if last and last.not_before > now else None
+
+
+class Life:
+    """This worker's own life lock."""
+
+    def __init__(self, project: Project, record: LifeRecord, fd: int) -> None:
+        self.name = record.name
+        self.record = record
+        self._project = project
+        self._fd = fd
+        self._counter = 0
+
+    @classmethod
+    def begin(
+        cls, project: Project, name: str | None, now: float, heartbeat: float
+    ) -> "Life":
+        """Be born; FarmError if a living worker has this name already."""
+        who = process.identify()
+        record = LifeRecord(name or default_name(who), who, now, heartbeat)
+        aside = project.aside_path(record.name, f"{secrets.token_hex(4)}.life")
+        fd = os.open(
+            aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, disk.FILE_MODE
+        )
+        try:
+            _lock_new(fd, aside)
+            text = b"%0*d\n%s\n" % (_DIGITS, 0, msgspec.json.encode(record))
+            disk.write_all(fd, text)
+            _link_life(project, record.name, aside)
+        except BaseException:
+            os.close(fd)
+            raise
+        finally:
+            disk.unlink(aside)
+        life = cls(project, record, fd)
+        os.register_at_fork(after_in_child=life.forget)
+        return life
+
+    def beat(self) -> None:
+        """Say "alive" once more."""
+        self._counter += 1
+        os.pwrite(self._fd, b"%0*d" % (_DIGITS, self._counter), 0)
+
+    def forget(self) -> None:
+        """In a forked child: close the lock, which stays the parent's."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def end(self) -> None:
+        """Die tidily: the file goes first, so nobody sees it unlocked."""
+        if self._fd < 0:
+            return
+        disk.unlink(self._project.life_path(self.name))
+        disk.unlink(self._project.health_path(self.name))
+        self.forget()
+
+
+def _lock_new(fd: int, path: str) -> None:
+    if not lock_descriptor(fd, blocking=False):
+        raise MountError(f"cannot lock {path}, which nobody else can know")
+
+
+def default_name(who: Identity) -> str:
+    """Host, process id and four random hex digits."""
+    return f"{who.host}-{who.pid}-{secrets.token_hex(2)}"
+
+
+def _link_life(project: Project, name: str, aside: str) -> None:
+    if disk.link_new(aside, project.life_path(name)):
+        return
+    if observe(project, name) is LifeLock.HELD:
+        raise FarmError(
+            f"a worker named {name} lives already: take another --name, or none"
+        )
+    raise FarmError(
+        f"a worker named {name} died here, and its tasks are still being given"
+        " back: take another --name, or none"
+    )
+
+
+# -- whether this folder can be trusted -----------------------------------------
+
+
+def check_mount(project: Project) -> None:
+    """Raise MountError unless locks, links and reading beside a lock work here."""
+    mine = project.aside_path(f"check-{os.getpid()}-{secrets.token_hex(4)}", "lock")
+    other = f"{mine}2"
+    disk.write_aside(mine, b"canary")
+    try:
+        if not disk.link_new(mine, other):
+            raise MountError(_refusal(project, "hard links do not work"))
+        _check_lock(project, mine, other)
+    except OSError as error:
+        raise MountError(_refusal(project, f"{error.strerror}")) from error
+    finally:
+        disk.unlink(mine)
+        disk.unlink(other)
+
+
+def _check_lock(project: Project, mine: str, other: str) -> None:
+    held = os.open(mine, os.O_RDWR | os.O_CLOEXEC)
+    beside = os.open(other, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        if not lock_descriptor(held, blocking=False):
+            raise MountError(_refusal(project, "a new file cannot be locked"))
+        if lock_descriptor(beside, blocking=False):
+            raise MountError(_refusal(project, "two owners get the same lock"))
+        if disk.read_fd(beside) != b"canary":
+            raise MountError(_refusal(project, "a locked file cannot be read"))
+    finally:
+        os.close(held)
+        os.close(beside)
+
+
+def _refusal(project: Project, what: str) -> str:
+    return (
+        f"{project.farm}: {what}. farm needs flock and hard links there: use a local"
+        " disk, or NFS mounted with locks (no `nolock`, no `local_lock`)"
+    )
+
+
+def check_shared(project: Project, bell: Bell) -> None:
+    """Raise MountError if a lock that its owner holds elsewhere is free here.
+
+    Every life lock that can be taken belongs to the dead. If the counter in one
+    still moves, its owner lives behind a mount whose locks we do not share.
+    Waits a few heartbeats, and only if such a file of another boot is there.
+    """
+    suspects = {}
+    for name in project.worker_names():
+        seen = read(project, name)
+        foreign = seen is not None and not process.is_here(seen[1].who)
+        if seen and foreign and observe(project, name) is LifeLock.FREE:
+            suspects[name] = seen
+    if not suspects:
+        return
+    bell.wait(BEATS_TO_WAIT * max(r.heartbeat for _, r in suspects.values()))
+    for name, (counter, record) in suspects.items():
+        again = read(project, name)
+        if again and again[0] != counter and observe(project, name) is LifeLock.FREE:
+            raise MountError(
+                f"the worker {name} on host {record.who.host} is alive, but its lock"
+                f" is free here: {project.root} is mounted without shared locks."
+                " Mount it with locks on every host (NFS without `nolock` and"
+                " `local_lock`; no overlay or virtiofs without remote locks)"
+            )

@@ -1,0 +1,115 @@
+"""Which tasks and results there are: names only, nothing is opened.
+
+`Listing.refresh()` first, then ask. Only folders whose mtime moved are read
+again, so a look at a folder where nothing happens costs one `stat`. What a
+reader may assume: ids are UTF-8 and name files inside `tasks/`; names that can
+never be tasks (control characters, too long for a result) are kept apart, each
+with a sentence. Folders that are symbolic links are not followed. Names are
+trusted: whether a result's bytes are a result is seen when it is read.
+"""
+
+import os
+import time
+
+import msgspec
+
+from farm import disk
+from farm.project import RESULT, TASK, Project, id_fault
+
+_RACY_NS = 2_000_000_000  # a folder that changed so lately may change again unseen
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """The names in one folder below `tasks/`, as ids."""
+
+    tasks: frozenset[str]
+    results: frozenset[str]
+    folders: tuple[str, ...]  #: relative, each with a trailing slash
+    unusable: dict[str, str]  #: file name -> sentence
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    folder: Folder
+    mtime_ns: int
+    settled: bool  #: its last change was long enough ago to be seen by mtime
+
+
+class Listing:
+    """Which tasks and results there are, read again only where a folder changed.
+
+    `refresh()` first; then `folders` has every folder by its relative path ("" is
+    `tasks/` itself). Names are trusted here: whether a result's bytes are a
+    result is seen when it is read.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._seen: dict[str, _Seen] = {}
+        self.folders: dict[str, Folder] = {}
+
+    def refresh(self) -> bool:
+        """Look again; whether any folder was read anew or is gone."""
+        before, self._seen, changed = self._seen, {}, False
+        queue = [""]
+        while queue:
+            name = queue.pop()
+            seen = self._look(name, before.get(name))
+            if seen is None:
+                continue
+            changed |= seen is not before.get(name)
+            self._seen[name] = seen
+            queue.extend(seen.folder.folders)
+        changed |= before.keys() != self._seen.keys()
+        if changed:
+            self.folders = {name: seen.folder for name, seen in self._seen.items()}
+        return changed
+
+    def _look(self, name: str, before: _Seen | None) -> _Seen | None:
+        path = f"{self._project.tasks}/{name}"
+        if self._project.network:
+            disk.drop_stale_names(path)
+        try:
+            mtime = os.stat(path).st_mtime_ns
+            if before and before.settled and before.mtime_ns == mtime:
+                return before
+            settled = time.time_ns() - mtime > _RACY_NS
+            return _Seen(_read_folder(path, name), mtime, settled)
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # removed while we looked: nothing is in it
+        except PermissionError as error:
+            sentence = f"cannot look into this folder: {error.strerror}"
+            empty = Folder(frozenset(), frozenset(), (), {name: sentence})
+            return _Seen(empty, 0, settled=False)
+
+    def tasks(self) -> set[str]:
+        """Every id that has a task file."""
+        return set().union(*(folder.tasks for folder in self.folders.values()))
+
+    def results(self) -> set[str]:
+        """Every id that has a result's name."""
+        return set().union(*(folder.results for folder in self.folders.values()))
+
+    def unusable(self) -> dict[str, str]:
+        """Names that can never be tasks, each with the reason."""
+        every = (folder.unusable for folder in self.folders.values())
+        return {name: why for each in every for name, why in each.items()}
+
+
+def _read_folder(path: str, prefix: str) -> Folder:
+    tasks, results, folders, unusable = set(), set(), [], {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith("."):
+                continue
+            if name.endswith(RESULT):
+                results.add(prefix + name[: -len(RESULT)])
+            elif name.endswith(TASK):
+                task_id = prefix + name[: -len(TASK)]
+                if fault := id_fault(task_id):
+                    unusable[prefix + name] = fault
+                else:
+                    tasks.add(task_id)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(f"{prefix}{name}/")
+    return Folder(frozenset(tasks), frozenset(results), tuple(folders), unusable)

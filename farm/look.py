@@ -1,0 +1,59 @@
+"""A task file as it was read before anything was locked.
+
+A look is a hint: `farm.claim` reads the bytes again under the lock and refuses
+if they are others. So a look may be as old as it likes.
+"""
+
+import msgspec
+
+from farm.errors import TaskFileError
+from farm.project import Project
+from farm.result import Error
+from farm.task import Task, parse_task
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What lay under a task's name: a task, or a fault that says why not."""
+
+    id: str
+    sha256: str | None  #: None if the bytes could not be read
+    signature: tuple[int, ...] | None
+    task: Task | None
+    fault: TaskFileError | None = None
+
+    @property
+    def priority(self) -> int:
+        """Higher goes first."""
+        return self.task.priority if self.task else 0
+
+
+def read_look(project: Project, task_id: str) -> Look | None:
+    """Read and check a task file; None if it is gone."""
+    try:
+        found = project.read_task(task_id)
+    except FileNotFoundError:
+        return None
+    except TaskFileError as fault:
+        return Look(task_id, None, project.task_signature(task_id), None, fault)
+    try:
+        task = parse_task(found.raw)
+    except TaskFileError as fault:
+        return Look(task_id, found.sha256, found.signature, None, fault)
+    return Look(task_id, found.sha256, found.signature, task)
+
+
+def fault_error(
+    fault: TaskFileError, where: str, files: dict[str, str] | None = None
+) -> Error:
+    """The error of an `invalid` result; `farm check` prints the same words.
+
+    `where` is the file's path as people know it; `files` are the digests of
+    other files that the verdict rests on.
+    """
+    return Error(
+        "invalid",
+        fault.located(where),
+        line=fault.line or None,
+        column=fault.column or None,
+        files=files,
+    )

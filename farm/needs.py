@@ -1,0 +1,197 @@
+"""What a task needs, and whether it has it: pure questions to one listing.
+
+A need is an id or a glob over ids. A glob holds when at least one task matches
+and all that match have succeeded; it never means the asking task itself. A need
+that ended otherwise can never hold, so the asker is skipped; an `invalid` one may
+still be corrected, so the asker waits.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+
+import msgspec
+
+from farm.errors import TaskFileError
+from farm.pattern import compiled, is_glob
+from farm.states import Status
+
+MOST_NAMED = 3  # open needs named in a sentence; the rest is counted
+
+
+class Met(msgspec.Struct, frozen=True):
+    """Everything that was needed has succeeded."""
+
+
+class Unmet(msgspec.Struct, frozen=True):
+    """Something is still missing; each entry says what, and why if that is odd."""
+
+    open: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """`needs build, test and 4 more`."""
+        named, more = self.open[:MOST_NAMED], len(self.open) - MOST_NAMED
+        return "needs " + ", ".join(named) + (f" and {more} more" if more > 0 else "")
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """A need ended and did not succeed."""
+
+    need: str
+    status: Status
+
+
+class Needs:
+    """One listing's answers; make a new one when names changed.
+
+    `status_of` reads how a task with a result ended; None if that is no result.
+    """
+
+    def __init__(
+        self,
+        tasks: Set[str],
+        results: Set[str],
+        status_of: Callable[[str], Status | None],
+    ) -> None:
+        self._tasks = tasks
+        self._results = results
+        self._status_of = status_of
+        self._expanded: dict[str, frozenset[str]] = {}
+        self._answers: dict[str, Met | Unmet | Broken] = {}
+
+    def expand(self, need: str) -> frozenset[str]:
+        """The ids that a need means now."""
+        if not is_glob(need):
+            return frozenset((need,))
+        if need not in self._expanded:
+            whole = compiled(need).fullmatch
+            found = {i for i in self._tasks if whole(i)}
+            found |= {i for i in self._results if whole(i)}
+            self._expanded[need] = frozenset(found)
+        return self._expanded[need]
+
+    def verdict(self, task_id: str, needs: Sequence[str]) -> Met | Unmet | Broken:
+        """Whether a task has what it needs."""
+        missing: list[str] = []
+        for need in needs:
+            answer = self._answer(task_id, need)
+            if isinstance(answer, Broken):
+                return answer
+            if isinstance(answer, Unmet):
+                missing.extend(answer.open)
+        return Unmet(tuple(missing)) if missing else Met()
+
+    def _answer(self, task_id: str, need: str) -> Met | Unmet | Broken:
+        members = self.expand(need)
+        if is_glob(need) and task_id in members:
+            return self._judge(need, members - {task_id})
+        if need not in self._answers:  # 10,000 tasks may need the same
+            self._answers[need] = self._judge(need, members)
+        return self._answers[need]
+
+    def _judge(self, need: str, members: frozenset[str]) -> Met | Unmet | Broken:
+        if not members:
+            return Unmet((f"{need} (nothing matches yet)",))
+        missing = []
+        for member in sorted(members):
+            status = self._status_of(member) if member in self._results else None
+            if status is None:
+                missing.append(self._absence(member))
+            elif status is Status.INVALID:
+                missing.append(f"{member} (its file is invalid)")
+            elif status is not Status.SUCCEEDED:
+                return Broken(member, status)
+        return Unmet(tuple(missing)) if missing else Met()
+
+    def _absence(self, member: str) -> str:
+        known = member in self._tasks or member in self._results
+        return member if known else f"{member} (nobody has dropped it)"
+
+
+def circles(wanted: Mapping[str, Sequence[str]], needs: Needs) -> list[list[str]]:
+    """Tasks that need each other, over ids and globs alike; `wanted` is id -> needs.
+
+    Each glob is a node of its own (its name begins with NUL), so that edges do
+    not multiply: 10,000 tasks may need the same 10,000. A glob never means the
+    asking task, so a task and its own glob alone are no circle.
+    """
+    edges: dict[str, list[str]] = {}
+    for task_id, every in wanted.items():
+        for need in every:
+            node = f"\0{need}" if is_glob(need) else need
+            edges.setdefault(task_id, []).append(node)
+            if node != need and node not in edges:
+                edges[node] = sorted(needs.expand(need))
+    found = []
+    for circle in find_cycles(edges):
+        members = [i for i in circle if i in wanted]
+        if len(members) > 1 or members[0] in edges[members[0]]:
+            found.append(members)
+    return found
+
+
+def circle_fault(members: Sequence[str]) -> TaskFileError:
+    """What is wrong with tasks that need each other."""
+    return TaskFileError(
+        f"it needs itself, in a circle of {', '.join(members)}:"
+        " take one of these needs away"
+    )
+
+
+def find_cycles(edges: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """The circles among nodes: each a sorted list of nodes that reach each other.
+
+    A node alone is a circle if it has an edge to itself.
+    """
+    search = _Components(edges)
+    for node in edges:
+        search.visit(node)
+    return search.found
+
+
+class _Components:
+    """Tarjan's strongly connected components (1972).
+
+    Without recursion: a chain of needs may be 10,000 long.
+    """
+
+    def __init__(self, edges: Mapping[str, Sequence[str]]) -> None:
+        self._edges = edges
+        self._order: dict[str, int] = {}
+        self._low: dict[str, int] = {}
+        self._stack: list[str] = []
+        self._on_stack: set[str] = set()
+        self.found: list[list[str]] = []
+
+    def visit(self, start: str) -> None:
+        """Search everything that can be reached from `start`."""
+        path = [] if start in self._order else [self._enter(start)]
+        while path:
+            node, following = path[-1]
+            other = next(following, None)
+            if other is None:
+                path.pop()
+                self._leave(node)
+                if path:
+                    self._lower(path[-1][0], self._low[node])
+            elif other not in self._order:
+                path.append(self._enter(other))
+            elif other in self._on_stack:
+                self._lower(node, self._order[other])
+
+    def _enter(self, node: str) -> tuple[str, Iterator[str]]:
+        self._order[node] = self._low[node] = len(self._order)
+        self._stack.append(node)
+        self._on_stack.add(node)
+        return node, iter(self._edges.get(node, ()))
+
+    def _lower(self, node: str, order: int) -> None:
+        self._low[node] = min(self._low[node], order)
+
+    def _leave(self, node: str) -> None:
+        if self._low[node] != self._order[node]:
+            return  # it belongs to a circle that began before it
+        members = []
+        while node in self._on_stack:
+            members.append(self._stack.pop())
+            self._on_stack.discard(members[-1])
+        if len(members) > 1 or node in self._edges.get(node, ()):
+            self.found.append(sorted(members))

@@ -1,0 +1,204 @@
+"""Who a process is, and how to end exactly the one that was meant.
+
+A process id is a number that repeats, and means nothing in another container
+or on another host. So an owner is recorded as `Identity`: host, boot, process
+id namespace, id and start ticks. Such a record can *veto* (that very process
+is still here) and find somebody to signal; it is never proof of death.
+
+Signals to processes that are not our children go through a pidfd that is
+opened first and checked again after opening (`kill`), so that a number that is
+reused in between is never hit.
+
+Linux only: it reads /proc. Where /proc belongs to another namespace
+(`proc_is_ours()` is False) nothing here finds or vetoes anything.
+"""
+
+import os
+import re
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+_EXITING = 0x4  # PF_EXITING in include/linux/sched.h: runs no more user code
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """One process, for ever: the pair (pid, ticks) alone repeats after a reboot."""
+
+    host: str  #: host name, for people
+    boot: str  #: the kernel's boot id
+    pidns: int  #: inode of the process id namespace
+    pid: int
+    ticks: int  #: start time in clock ticks since boot; /proc/PID/stat field 22
+
+
+class Stat(msgspec.Struct, frozen=True):
+    """What /proc/PID/stat says of a process that can still run code."""
+
+    parent: int
+    group: int
+    ticks: int
+    cpu_ticks: int  #: user and system time, own and of reaped children
+
+
+def stat(pid: int) -> Stat | None:
+    """What a process is, or None if it is gone, a zombie or exiting."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    # The name in parentheses may hold spaces and parentheses of its own.
+    field = text.rsplit(")", 1)[1].split()
+    if field[0] in "ZX" or int(field[6]) & _EXITING:
+        return None
+    used = sum(int(field[i]) for i in (11, 12, 13, 14))
+    return Stat(int(field[1]), int(field[2]), int(field[19]), used)
+
+
+@lru_cache(maxsize=1)
+def _machine() -> tuple[str, str, int]:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return socket.gethostname(), boot, os.stat("/proc/self/ns/pid").st_ino
+
+
+def proc_is_ours() -> bool:
+    """Whether /proc shows our own namespace (a container may lack its own)."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def identify() -> Identity:
+    """The calling process."""
+    host, boot, pidns = _machine()
+    me = stat(os.getpid()) if proc_is_ours() else None
+    return Identity(host, boot, pidns, os.getpid(), me.ticks if me else 0)
+
+
+def is_here(identity: Identity) -> bool:
+    """Whether its process id means the same to us as to whoever wrote it."""
+    _, boot, pidns = _machine()
+    return identity.boot == boot and identity.pidns == pidns and proc_is_ours()
+
+
+def is_alive(identity: Identity) -> bool:
+    """Whether that very process is seen running here. False proves nothing."""
+    if not is_here(identity):
+        return False
+    now = stat(identity.pid)
+    return now is not None and now.ticks == identity.ticks
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What the processes of one attempt carry.
+
+    Its commands have the token in their environment. What a callable forked has
+    no environment of its own: it is known by the lock that it inherited, which
+    the kernel lists under the process that took it.
+    """
+
+    token: str
+    lock: tuple[int, int, int] | None = None  #: device, inode, pid of the taker
+
+
+def _has_token(pid: int, token: str) -> bool:
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False  # gone, or another user's: not ours to end
+    return f"FARM_TOKEN={token}".encode() in environ.split(b"\0")
+
+
+def _holds_lock(pid: int, device: int, inode: int, taker: int) -> bool:
+    taken = re.compile(rb"^lock:.*FLOCK +ADVISORY +WRITE +%d " % taker, re.MULTILINE)
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            try:
+                file = os.stat(f"/proc/{pid}/fd/{fd}")
+                if (file.st_dev, file.st_ino) != (device, inode):
+                    continue
+                if taken.search(Path(f"/proc/{pid}/fdinfo/{fd}").read_bytes()):
+                    return True
+            except OSError:
+                continue  # that descriptor was closed while we looked
+    except OSError:
+        return False  # gone, or another user's
+    return False
+
+
+def carries(pid: int, mark: Mark) -> bool:
+    """Whether a process belongs to the attempt that `mark` describes."""
+    if _has_token(pid, mark.token):
+        return True
+    return mark.lock is not None and _holds_lock(pid, *mark.lock)
+
+
+def find(wanted: Callable[[int], bool]) -> Iterator[int]:
+    """Ids of the living processes, other than ours, that `wanted` accepts."""
+    me = os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != me and wanted(int(name)) and stat(int(name)):
+            yield int(name)
+
+
+def kill(pid: int, wanted: Callable[[int], bool]) -> int | None:
+    """SIGKILL a process if it is still the wanted one; its pidfd, or None.
+
+    RACE: the number may be reused between the look and the signal. The pidfd
+    pins the process; only then do we look again, and signal through it.
+    """
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return None  # gone
+    try:
+        if wanted(pid):
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            return fd
+    except ProcessLookupError:
+        pass  # it ended by itself: that is what we wanted
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+def end_marked(mark: Mark, patience: float = 1.0) -> bool:
+    """End every process of one attempt on this host; True when none is left.
+
+    A process may fork while we look, so passes repeat until one finds nobody.
+    Waits up to `patience` seconds for the killed to be gone; False means that
+    somebody still runs (in an uninterruptible wait, say): look again later.
+    """
+    if not proc_is_ours():
+        return True
+
+    def wanted(pid: int) -> bool:
+        return carries(pid, mark)
+
+    until = time.monotonic() + patience
+    while killed := [fd for pid in find(wanted) if (fd := kill(pid, wanted))]:
+        try:
+            for fd in killed:
+                wait_gone(fd, until - time.monotonic())
+        finally:
+            for fd in killed:
+                os.close(fd)
+        if time.monotonic() > until:
+            return not any(find(wanted))
+    return True
+
+
+def wait_gone(pidfd: int, timeout: float) -> bool:
+    """Whether the process behind a pidfd ended within `timeout` seconds."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(max(0.0, timeout) * 1000))

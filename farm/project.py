@@ -1,0 +1,312 @@
+"""The folder of a project: the only place that knows file names.
+
+`Project.open(root)` makes what is missing; then paths are asked for by task id
+or worker name, task files are read (`read_task`), and `Listing` says which ids
+there are. An id is the path below `tasks/` without `.json`; in the names of
+farm's own files `%` is written %25 and `/` %2F, and a name that would grow
+longer than the file system allows ends in a hash.
+
+What a reader may assume: ids that a `Listing` yields are UTF-8 and name files
+inside `tasks/`; names that can never be tasks (other characters, too long for a
+result) are kept apart, each with a sentence. Folders that are symbolic links
+are not followed, and a task file that is one must stay inside the project.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from farm import disk
+from farm.errors import NoProjectError, TaskFileError, UsageError
+from farm.task import check_id
+
+TASK, RESULT = ".json", ".result.json"
+MAX_TASK_BYTES = 50 * 1024 * 1024
+_LONGEST = 200  # bytes of an id in a file name; leaves room for prefix and suffix
+_FOLDERS = ("locks", "logs", "workers", "journal", "tmp", "control")
+_NETWORK_TYPES = frozenset(  # as /proc/self/mountinfo names them
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "ceph",
+        "lustre",
+        "glusterfs",
+        "fuse.glusterfs",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "virtiofs",
+        "afs",
+        "gpfs",
+        "beegfs",
+        "fuse.juicefs",
+    ]
+)
+
+
+def key(task_id: str) -> str:
+    """A task's id as part of one file name."""
+    name = task_id.replace("%", "%25").replace("/", "%2F")
+    raw = name.encode()
+    if len(raw) <= _LONGEST:
+        return name
+    digest = hashlib.sha256(raw).hexdigest()[:32]
+    return f"{raw[: _LONGEST - 33].decode(errors='ignore')}-{digest}"
+
+
+class TaskBytes(msgspec.Struct, frozen=True):
+    """The bytes of a task file, and by what a later look knows them again."""
+
+    raw: bytes
+    sha256: str
+    signature: tuple[int, ...]  #: device, inode, size, mtime, ctime
+
+
+class Project:
+    """Paths of one project folder. Making one touches nothing; see `open`."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = os.path.abspath(root)
+        self.tasks = f"{self.root}/tasks"
+        self.farm = f"{self.root}/.farm"
+        self.settings = f"{self.root}/farm.toml"
+        for name in _FOLDERS:
+            setattr(self, name, f"{self.farm}/{name}")
+        self.network = _is_network(self.root)
+
+    locks: str
+    logs: str
+    workers: str
+    journal: str
+    tmp: str
+    control: str
+
+    @classmethod
+    def open(cls, root: str | Path) -> "Project":
+        """The project at `root`, with every folder that farm needs."""
+        project = cls(root)
+        project.make_folders()
+        return project
+
+    def make_folders(self) -> None:
+        """Make `tasks/` and `.farm/`; what is there stays as it is."""
+        os.makedirs(self.tasks, exist_ok=True)
+        for name in _FOLDERS:
+            os.makedirs(f"{self.farm}/{name}", mode=disk.FOLDER_MODE, exist_ok=True)
+        os.chmod(self.farm, disk.FOLDER_MODE)
+        ignore = f"{self.farm}/.gitignore"
+        if not os.path.lexists(ignore):
+            disk.replace(ignore, b"*\n", f"{self.tmp}/gitignore.{os.getpid()}")
+
+    # -- names ---------------------------------------------------------------
+
+    def task_path(self, task_id: str) -> str:
+        """`tasks/<id>.json`."""
+        return f"{self.tasks}/{task_id}{TASK}"
+
+    def result_path(self, task_id: str) -> str:
+        """`tasks/<id>.result.json`."""
+        return f"{self.tasks}/{task_id}{RESULT}"
+
+    def ledger_path(self, task_id: str) -> str:
+        """`.farm/locks/task-<id>.lock`."""
+        return f"{self.locks}/task-{key(task_id)}.lock"
+
+    def log_path(self, task_id: str, attempt: int, suffix: str) -> str:
+        """`.farm/logs/<id>.<attempt>.<suffix>`; suffix is out, err or progress."""
+        return f"{self.logs}/{key(task_id)}.{attempt}.{suffix}"
+
+    def life_path(self, worker: str) -> str:
+        """`.farm/workers/<name>.lock`."""
+        return f"{self.workers}/{worker}.lock"
+
+    def health_path(self, worker: str) -> str:
+        """`.farm/workers/<name>.json`."""
+        return f"{self.workers}/{worker}.json"
+
+    def journal_path(self, worker: str) -> str:
+        """`.farm/journal/<name>.jsonl`."""
+        return f"{self.journal}/{worker}.jsonl"
+
+    def aside_path(self, worker: str, what: int | str) -> str:
+        """`.farm/tmp/<name>.<what>`: swept only when that worker is dead."""
+        return f"{self.tmp}/{worker}.{what}"
+
+    def slot_log_path(self, slot: int) -> str:
+        """Where a supervised worker's own messages go."""
+        return f"{self.logs}/worker-{slot}.log"
+
+    def relative(self, path: str) -> str:
+        """A path as people read it: below the project's folder."""
+        return os.path.relpath(path, self.root)
+
+    def worker_names(self) -> list[str]:
+        """Names under which a worker lives or died without tidying up."""
+        names = os.listdir(self.workers)
+        return sorted(n[: -len(".lock")] for n in names if n.endswith(".lock"))
+
+    def task_id(self, path: str) -> str | None:
+        """The id that a file's path stands for; None if it never is a task."""
+        inside = os.path.relpath(os.path.abspath(path), self.tasks)
+        parts = inside.split("/")
+        if inside.startswith("..") or any(part.startswith(".") for part in parts):
+            return None
+        if inside.endswith(RESULT) or not inside.endswith(TASK):
+            return None
+        return inside[: -len(TASK)]
+
+    # -- task files ----------------------------------------------------------
+
+    def read_task(self, task_id: str) -> TaskBytes:
+        """The bytes of a task file.
+
+        FileNotFoundError if there is none; TaskFileError if what lies there is
+        no regular file of at most 50 MB that we may read.
+        """
+        path = self.task_path(task_id)
+        try:
+            fd = self._open_task(path)
+        except FileNotFoundError:
+            if os.path.islink(path):
+                raise TaskFileError(_DANGLING) from None
+            raise
+        except OSError as error:
+            raise TaskFileError(_unreadable(path, error)) from error
+        try:
+            return _read_open_task(fd)
+        finally:
+            os.close(fd)
+
+    def _open_task(self, path: str) -> int:
+        # O_NONBLOCK: a FIFO with this name must not block us.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            return os.open(path, flags | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+        real, root = os.path.realpath(path), os.path.realpath(self.root)
+        if not real.startswith(f"{root}/"):
+            raise TaskFileError(
+                f"this is a symbolic link to {real}, outside the project:"
+                " copy the file into the project"
+            )
+        return os.open(real, flags | os.O_NOFOLLOW)
+
+    def task_signature(self, task_id: str) -> tuple[int, ...] | None:
+        """What a changed file changes; None if there is no file."""
+        try:
+            return _signature(os.stat(self.task_path(task_id)))
+        except OSError:
+            return None
+
+
+def _read_open_task(fd: int) -> TaskBytes:
+    now = os.fstat(fd)
+    if not stat.S_ISREG(now.st_mode):
+        raise TaskFileError(_not_regular(now.st_mode))
+    if now.st_size > MAX_TASK_BYTES:
+        raise TaskFileError(
+            f"a task file may hold 50 MB, this one holds {now.st_size} bytes:"
+            " put the data into a file of its own and name it in the task"
+        )
+    raw = disk.read_fd(fd)
+    return TaskBytes(raw, hashlib.sha256(raw).hexdigest(), _signature(now))
+
+
+def _signature(now: os.stat_result) -> tuple[int, ...]:
+    return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+
+
+_DANGLING = "this is a symbolic link to a file that is not there: mend or remove it"
+
+
+def _unreadable(path: str, error: OSError) -> str:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        mode = stat.S_IFREG
+    if not stat.S_ISREG(mode):
+        return _not_regular(mode)
+    return f"cannot read it: {error.strerror}. Give the farm's user the right to read"
+
+
+def _not_regular(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    kind = kinds.get(stat.S_IFMT(mode), "no regular file")
+    return f"this is {kind}, but a task is a regular file: move it or rename it"
+
+
+def is_usable(task_id: str) -> bool:
+    """Whether a `Listing` would yield this id."""
+    hidden = any(part.startswith(".") for part in task_id.split("/"))
+    return not hidden and id_fault(task_id) is None
+
+
+def id_fault(task_id: str) -> str | None:
+    """Why no task can have this id; None if it can."""
+    # Nearly every name is short plain text; only the others are looked at.
+    if len(task_id) < _LONGEST // 4 and task_id.isascii() and task_id.isprintable():
+        return None
+    return check_id(task_id)
+
+
+# -- finding a project ----------------------------------------------------------
+
+
+def find_project(start: str | Path) -> str:
+    """The nearest folder from `start` upwards that is a project.
+
+    It has `.farm/` or `farm.toml`; else `start` itself if it has `tasks/`; else
+    NoProjectError says what to do.
+    """
+    here = Path(os.path.abspath(start))
+    for folder in (here, *here.parents):
+        if (folder / ".farm").is_dir() or (folder / "farm.toml").is_file():
+            return str(folder)
+    if (here / "tasks").is_dir():
+        return str(here)
+    raise NoProjectError(
+        f"no farm project here: neither {here} nor a folder above it has .farm/ or"
+        " farm.toml, and there is no tasks/ here. Name the project, or start one"
+        " with: farm supervise PROJECT"
+    )
+
+
+def check_trust(project: Project, *, trust: bool) -> None:
+    """Raise UsageError if every user of this machine could add tasks."""
+    if os.stat(project.tasks).st_mode & stat.S_IWOTH and not trust:
+        raise UsageError(
+            f"{project.tasks} can be written by every user of this machine, and a task"
+            " file is a program: chmod o-w it, or set `trust = true` in farm.toml"
+        )
+
+
+def _is_network(path: str) -> bool:
+    """Whether `path` lies on a network file system, by the kernel's mount table."""
+    try:
+        table = Path("/proc/self/mountinfo").read_text(errors="replace")
+    except OSError:
+        return False
+    best, kind = "", ""
+    real = os.path.realpath(path)
+    for row in table.splitlines():
+        left, _, right = row.partition(" - ")
+        point = left.split()[4].encode().decode("unicode_escape")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    return kind in _NETWORK_TYPES

@@ -1,0 +1,356 @@
+"""What is ready, in which order, and what the rest waits for.
+
+    queue.refresh(...)    look at the folder: names, then the files that are new
+    queue.touch(...)      look at a few ids at once, because an event named them
+    queue.next()          the best task to try: Ready, Doomed, or None
+    queue.refused(...)    a claim came back: remember until when, or forget it
+    queue.ended(...)      one of ours ended: what needed it may be ready
+
+Everything here is decided before a ledger is opened, so tasks that wait leave no
+ledger behind; `farm.claim` decides again under the lock. A queue that is a second
+old costs a refused claim, never a wrong run.
+
+At most `LOOK_AHEAD` files are read ahead; of more ready ones priority orders
+only those.
+
+A file that is refused is left alone until it has stood still for 2 seconds of
+our own monotonic clock: somebody may be writing it.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Any
+
+from farm import control, register
+from farm.journal import Reader, rebuild
+from farm.listing import Listing
+from farm.look import Look, fault_error, read_look
+from farm.needs import Broken, Needs, Unmet, circle_fault, circles
+from farm.project import Project
+from farm.result import Error, Head, posix
+from farm.standing import (
+    Doomed,
+    Outlook,
+    Ready,
+    Standing,
+    Stripe,
+    Waiting,
+    in_order,
+    priority,
+)
+from farm.states import Status
+from farm.task import Task
+
+LOOK_AHEAD = 10_000  # files read ahead; priority orders within them
+SETTLE = 2.0  # seconds that a refused file must stand still
+LOOK_AGAIN = 1.0  # seconds; how soon a held task is tried again
+
+
+class Queue:
+    """One worker's view of the tasks; see the module's docstring.
+
+    `now` is POSIX seconds (for `not_before` and retry times), `tick` our own
+    monotonic seconds (for how long a file stood still).
+    """
+
+    def __init__(
+        self, project: Project, *, distrust: bool = False, writes: bool = True
+    ) -> None:
+        """With `distrust` every result is read once: the last end was unclean.
+
+        Without `writes` a missing journal is not rebuilt: nothing is written.
+        """
+        self._project = project
+        self._writes = writes
+        self._listing = Listing(project)
+        self._journal = Reader(project)
+        self._distrust = distrust
+        self._first = True
+        self._looks: dict[str, Look] = {}
+        self._ready: list[Look] = []  # best last
+        self._doomed: list[Doomed] = []
+        self._delayed: dict[str, float] = {}  # id -> POSIX seconds
+        self._held: dict[str, float] = {}  # id -> tick of the refusal
+        self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
+        self._invalid: set[str] = set()  # ids whose result may be outdated
+        self._statuses: dict[str, Status] = {}
+        self._needed_by: dict[str, set[str]] = {}
+        self._orders = control.Orders()
+        self._tasks: set[str] = set()
+        self._results: set[str] = set()
+        self._needs = Needs(self._tasks, self._results, self._status_of)
+        self._cycles: dict[str, list[str]] = {}
+        self.waiting: dict[str, Waiting] = {}
+        self.unread = 0  #: files beyond the look-ahead
+
+    # -- looking -------------------------------------------------------------
+
+    def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> None:  # noqa: B008 - frozen
+        """Look at the whole folder and put what is ready in order."""
+        self._listing.refresh()
+        self._orders = control.read(self._project)
+        self._tasks, self._results = self._listing.tasks(), self._listing.results()
+        self._statuses = {i: s for i, s in self._statuses.items() if i in self._results}
+        self._results -= self._outdated()
+        open_ids = self._tasks - self._results
+        for gone in self._looks.keys() - open_ids:
+            self._forget(gone)
+        self._needs = Needs(self._tasks, self._results, self._status_of)
+        self._reread_waiting()
+        self._read_new(open_ids, stripe)
+        self._find_cycles()
+        self._sort(now, tick, stripe)
+
+    def touch(self, ids: Iterable[str], now: float, tick: float) -> None:
+        """Look at these ids, because an event named them."""
+        self._orders = control.read(self._project)
+        for task_id in ids:
+            final = register.counts(self._project, task_id) is not None
+            (self._results.add if final else self._results.discard)(task_id)
+            self._statuses.pop(task_id, None)
+            look = None if final else read_look(self._project, task_id)
+            self._forget(task_id)
+            if look is not None:
+                self._tasks.add(task_id)
+                self._looks[task_id] = look
+        self._needs = Needs(self._tasks, self._results, self._status_of)
+        for task_id in ids:
+            for other in {task_id, *self._needed_by.get(task_id, ())}:
+                self._insert(other, now, tick)
+
+    def _outdated(self) -> set[str]:
+        """Results that do not count: empty, torn, or a verdict on other bytes."""
+        for entry in self._journal.poll():
+            if entry.status is Status.INVALID:
+                self._invalid.add(entry.id)
+            elif entry.status is not None:
+                self._invalid.discard(entry.id)
+        bad = self._check_all() if self._first else set()
+        self._first = False
+        self._invalid &= self._results
+        return bad | {
+            i for i in self._invalid if register.counts(self._project, i) is None
+        }
+
+    def _check_all(self) -> set[str]:
+        """Once: names of empty files; contents, too, where those cannot be trusted."""
+        if not (self._distrust or self._journal.is_empty):
+            return {i for i in self._results if self._is_empty(i)}
+        heads = {i: register.look(self._project, i) for i in self._results}
+        good = {i: head for i, head in heads.items() if isinstance(head, Head)}
+        self._invalid |= {i for i, h in good.items() if h.status is Status.INVALID}
+        if self._journal.is_empty and self._writes:
+            known = {i: (h.status, posix(h.finished)) for i, h in good.items()}
+            rebuild(self._project, "rebuilt", known)
+        return heads.keys() - good.keys()
+
+    def _is_empty(self, task_id: str) -> bool:
+        try:
+            return os.stat(self._project.result_path(task_id)).st_size == 0
+        except FileNotFoundError:
+            return True  # deleted since it was listed
+
+    def _reread_waiting(self) -> None:
+        """A file that waits or was refused may have been edited in place."""
+        for task_id in [*self.waiting, *self._still]:
+            look = self._looks.get(task_id)
+            if look is None:
+                continue
+            if self._project.task_signature(task_id) != look.signature:
+                self._forget(task_id)
+
+    def _read_new(self, open_ids: set[str], stripe: Stripe) -> None:
+        new = open_ids - self._looks.keys()
+        room = LOOK_AHEAD - len(self._ready)
+        if len(new) > room:
+            chosen = sorted(new, key=lambda i: (not stripe.owns(i), i))[: max(0, room)]
+        else:
+            chosen = list(new)
+        self.unread = len(new) - len(chosen)
+        for task_id in chosen:
+            look = read_look(self._project, task_id)
+            if look is not None:
+                self._looks[task_id] = look
+
+    def _status_of(self, task_id: str) -> Status | None:
+        if task_id not in self._statuses:
+            head = register.look(self._project, task_id)
+            if isinstance(head, register.Lying):
+                return None
+            self._statuses[task_id] = head.status
+        return self._statuses[task_id]
+
+    # -- deciding ------------------------------------------------------------
+
+    def _sort(self, now: float, tick: float, stripe: Stripe) -> None:
+        self.waiting, self._doomed, self._needed_by = {}, [], {}
+        ready = []
+        for look in self._looks.values():
+            standing = self._standing(look, now, tick)
+            if isinstance(standing, Ready):
+                ready.append(look)
+            else:
+                self._put(look.id, standing)
+        self._ready = in_order(ready, stripe)[::-1]
+
+    def _put(self, task_id: str, standing: Doomed | Waiting) -> None:
+        if isinstance(standing, Doomed):
+            self._doomed.append(standing)
+            return
+        self.waiting[task_id] = standing
+        task = self._looks[task_id].task
+        for need in task.needs if task else ():
+            self._needed_by.setdefault(need, set()).add(task_id)
+
+    def _insert(self, task_id: str, now: float, tick: float) -> None:
+        """Give one task its place again, as the first among its equals."""
+        look = self._looks.get(task_id)
+        if look is None:
+            return
+        self.waiting.pop(task_id, None)
+        self._ready = [other for other in self._ready if other.id != task_id]
+        standing = self._standing(look, now, tick)
+        if isinstance(standing, Ready):
+            at = bisect_right(self._ready, look.priority, key=priority)
+            self._ready.insert(at, look)
+        else:
+            self._put(task_id, standing)
+
+    def _standing(self, look: Look, now: float, tick: float) -> Standing:
+        if look.fault is not None or look.id in self._cycles:
+            return self._refused_file(look, now, tick)
+        self._still.pop(look.id, None)
+        if file := self._orders.holds(look.id):
+            return Waiting(f"paused by .farm/control/{file}")
+        task = look.task
+        if task is not None and task.not_before is not None and task.not_before > now:
+            return Waiting("not before its time", task.not_before)
+        if self._delayed.get(look.id, 0.0) > now:
+            return Waiting("its next attempt has its time", self._delayed[look.id])
+        held = self._held.get(look.id)
+        if held is not None and tick - held < LOOK_AGAIN:
+            return Waiting("somebody holds it", now + LOOK_AGAIN - (tick - held))
+        return self._by_needs(look)
+
+    def _by_needs(self, look: Look) -> Standing:
+        if look.task is None or not look.task.needs:
+            return Ready(look)
+        verdict = self._needs.verdict(look.id, look.task.needs)
+        if isinstance(verdict, Broken):
+            message = f"it needs {verdict.need}, which ended {verdict.status}"
+            return Doomed(look, Status.SKIPPED, Error("needs", message))
+        if isinstance(verdict, Unmet):
+            return Waiting(verdict.sentence())
+        return Ready(look)
+
+    def _refused_file(self, look: Look, now: float, tick: float) -> Standing:
+        signature, since = self._still.get(look.id, (None, tick))
+        if signature != look.signature:
+            since = tick
+        self._still[look.id] = (look.signature, since)
+        if tick - since < SETTLE:
+            return Waiting(
+                "its file may still be written", now + SETTLE - (tick - since)
+            )
+        where = self._project.relative(self._project.task_path(look.id))
+        if look.fault is not None:
+            return Doomed(look, Status.INVALID, fault_error(look.fault, where))
+        circle = self._cycles[look.id]
+        fault = circle_fault(circle)
+        files = {i: register.sha256(self._project, i) or "" for i in circle}
+        return Doomed(look, Status.INVALID, fault_error(fault, where, files))
+
+    def _find_cycles(self) -> None:
+        self._cycles = {}
+        wanted = {i: k.task.needs for i, k in self._looks.items() if k.task}
+        for circle in circles({i: n for i, n in wanted.items() if n}, self._needs):
+            self._cycles |= dict.fromkeys(circle, circle)
+
+    # -- asking --------------------------------------------------------------
+
+    def next(self) -> Ready | Doomed | None:
+        """The best task to try, each only once until the next refresh."""
+        if self._doomed:
+            return self._doomed.pop()
+        return Ready(self._ready.pop()) if self._ready else None
+
+    def __len__(self) -> int:
+        """How many tasks `next` would still give."""
+        return len(self._ready) + len(self._doomed)
+
+    @property
+    def names(self) -> tuple[set[str], set[str]]:
+        """Ids with a task file, and ids with a result that counts."""
+        return self._tasks, self._results
+
+    @property
+    def unusable(self) -> dict[str, str]:
+        """File names that can never be tasks, each with the reason."""
+        return self._listing.unusable()
+
+    def ready_ids(self) -> list[str]:
+        """What `next` would give, best first."""
+        doomed = [item.look.id for item in self._doomed]
+        return doomed + [look.id for look in reversed(self._ready)]
+
+    def expand(self, task_id: str, task: Task) -> list[str]:
+        """The ids that a task's needs mean now, in order."""
+        return sorted(
+            {i for n in task.needs for i in self._needs.expand(n)} - {task_id}
+        )
+
+    def still_stands(self, look: Look) -> bool:
+        """Whether its needs hold at this moment, by reading their results again."""
+        for need in self.expand(look.id, look.task) if look.task else ():
+            self._statuses.pop(need, None)
+        self._needs = Needs(self._tasks, self._results, self._status_of)
+        return isinstance(self._by_needs(look), Ready)
+
+    def outlook(self) -> Outlook:
+        """What is to come; meaningful when `next` gives None."""
+        timed = [i for i, w in self.waiting.items() if w.until is not None]
+        held = [i for i in timed if i in self._held]
+        stuck = {i: w for i, w in self.waiting.items() if w.until is None}
+        return Outlook(len(timed) > len(held), bool(held), stuck)
+
+    def due(self) -> float | None:
+        """POSIX seconds at which something becomes ready by time alone."""
+        return min((w.until for w in self.waiting.values() if w.until), default=None)
+
+    def held(self) -> list[str]:
+        """Ids whose lock was refused at the last try."""
+        return list(self._held)
+
+    # -- learning ------------------------------------------------------------
+
+    def refused(self, task_id: str, tick: float, until: float = 0.0) -> None:
+        """A claim was refused: held by somebody, or delayed until POSIX `until`."""
+        if until:
+            self._delayed[task_id] = until
+        else:
+            self._held[task_id] = tick
+
+    def forget(self, task_id: str) -> None:
+        """Its file or its result is not what we thought: look anew."""
+        self._forget(task_id)
+
+    def ended(self, task_id: str, until: float | None, now: float, tick: float) -> None:
+        """One of ours ended; with a time it runs again then, else it is final."""
+        self._forget(task_id)
+        if until is not None:
+            self._delayed[task_id] = until
+            return
+        self._results.add(task_id)
+        waiters = self._needed_by.pop(task_id, set())
+        if waiters:
+            self._needs = Needs(self._tasks, self._results, self._status_of)
+        for waiter in waiters:
+            self._insert(waiter, now, tick)
+
+    def _forget(self, task_id: str) -> None:
+        self._looks.pop(task_id, None)
+        self._held.pop(task_id, None)
+        self._still.pop(task_id, None)
+        self._delayed.pop(task_id, None)  # other bytes do not wait for these
+        self.waiting.pop(task_id, None)

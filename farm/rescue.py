@@ -1,0 +1,153 @@
+"""Give back what the dead held: orphaned commands, open attempts, leftovers.
+
+    rescue(...)   a lock is refused: if its owner is dead, end what holds it
+    sweep(...)    every ledger whose owner is dead, and dead workers' files
+
+Nothing here breaks a lock. A refused lock belongs to somebody alive; if that is
+only a command whose worker died, the *command* is ended, through its token, and
+the kernel frees the lock. Two rescuers, or a late one, do no harm: everything is
+bound to one attempt's token and checked again before a signal is sent.
+
+Supervisors sweep at each death and now and then; idle workers rescue what they
+find held. So a farm needs no supervisor to get well.
+"""
+
+import os
+
+from filelock import lock_descriptor
+
+from farm import disk, life, process
+from farm.claim import Hold, Holder, Reason, hold, let_go
+from farm.errors import LedgerError
+from farm.ledger import Ledger, Past, open_attempt, peek
+from farm.process import Mark
+from farm.project import Project
+
+
+def rescue(project: Project, holder: Holder, task_id: str) -> bool:
+    """The lock of this task was refused: end its dead owner's processes, if so.
+
+    Returns whether an orphan was found; the lock is then free, or soon.
+    """
+    path = project.ledger_path(task_id)
+    past = _orphaned(project, holder, path)
+    if past is None:
+        return False
+    try:
+        ledger = os.stat(path)
+    except FileNotFoundError:
+        return False  # it ended in this moment
+    owner = past.claimed
+    lock = (ledger.st_dev, ledger.st_ino, owner.who.pid)
+    process.end_marked(Mark(owner.token, lock))
+    return True
+
+
+def _orphaned(project: Project, holder: Holder, path: str) -> Past | None:
+    """The open attempt in a ledger whose owner, of this host, is dead.
+
+    Read without the lock: enough, as all that follows is bound to its token.
+    """
+    past = open_attempt(peek(path))
+    if past is None or past.claimed.holder == holder.name:
+        return None
+    owner = past.claimed
+    if not process.is_here(owner.who):
+        return None
+    state = life.owner_of(project, owner.holder, owner.who, holder.name)
+    return past if state is life.Owner.DEAD else None
+
+
+def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0) -> int:
+    """Settle every open attempt of a dead owner, and tidy up after the dead.
+
+    Also removes ledgers older than `max_age` seconds that mean nothing any more:
+    of finished or deleted tasks. Returns how many stale attempts were settled.
+    """
+    settled = 0
+    for name in _ledgers(project):
+        settled += _sweep_ledger(project, holder, name, now, max_age)
+    for worker in project.worker_names():
+        if life.observe(project, worker) is life.LifeLock.FREE:
+            _bury(project, worker)
+    return settled
+
+
+def _ledgers(project: Project) -> list[str]:
+    try:
+        return sorted(n for n in os.listdir(project.locks) if n.endswith(".lock"))
+    except FileNotFoundError:
+        return []
+
+
+def _sweep_ledger(
+    project: Project, holder: Holder, name: str, now: float, max_age: float
+) -> int:
+    path = f"{project.locks}/{name}"
+    lines = peek(path)
+    past = open_attempt(lines)
+    if past is None:
+        _remove_meaningless(project, path, now - max_age)
+        return 0
+    owner = past.claimed
+    if life.owner_of(project, owner.holder, owner.who, holder.name) is life.Owner.ALIVE:
+        return 0
+    rescue(project, holder, owner.task)
+    try:
+        held = hold(project, holder, owner.task, now)
+    except LedgerError:
+        return 0  # not a ledger any more; whoever wants the task says so
+    if isinstance(held, Hold):
+        let_go(project, held)
+    return int(isinstance(held, Hold) or held.reason in (Reason.FINAL, Reason.GONE))
+
+
+def _remove_meaningless(project: Project, path: str, before: float) -> None:
+    """Unlink, under its lock, a ledger that is old and decides nothing.
+
+    On a network file system only while no worker lives: an unlinked lock file
+    is not safe there (locking.md, finding 2).
+    """
+    if project.network and any(
+        life.observe(project, w) is life.LifeLock.HELD for w in project.worker_names()
+    ):
+        return
+    try:
+        if os.stat(path).st_mtime >= before:
+            return
+        ledger = Ledger.open(path, create=False)
+    except (FileNotFoundError, LedgerError):
+        return
+    if ledger is not None:
+        ledger.let_go(unlink=_means_nothing(project, ledger))
+
+
+def _means_nothing(project: Project, ledger: Ledger) -> bool:
+    tasks = {line.task for line in ledger.lines if hasattr(line, "task")}
+    if open_attempt(ledger.lines) is not None:
+        return False
+    return not any(os.path.lexists(project.task_path(task)) for task in tasks)
+
+
+def _bury(project: Project, worker: str) -> None:
+    """Remove a dead worker's files; its life file last, and under its lock."""
+    if _left_open(project, worker):
+        return  # its open attempts still need what it left in tmp
+    try:
+        fd = os.open(project.life_path(worker), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if lock_descriptor(fd, blocking=False):
+            for name in os.listdir(project.tmp):
+                if name.startswith(f"{worker}."):
+                    disk.unlink(f"{project.tmp}/{name}")
+            disk.unlink(project.health_path(worker))
+            disk.unlink(project.life_path(worker))
+    finally:
+        os.close(fd)
+
+
+def _left_open(project: Project, worker: str) -> bool:
+    open_ones = (open_attempt(peek(f"{project.locks}/{n}")) for n in _ledgers(project))
+    return any(past and past.claimed.holder == worker for past in open_ones)

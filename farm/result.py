@@ -1,0 +1,165 @@
+"""What happened: one attempt, and the result that ends a task.
+
+`Outcome` is what a runner says of one run. `Attempt` is the same as history
+keeps it. `Result` is the file beside the task, written once; its `status` is
+that of the last attempt. `Head` is as much of a result as decisions need, read
+leniently, so that results of a newer farm still count.
+
+Times in results are RFC 3339 in UTC; times in code are POSIX seconds.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from farm import disk
+from farm.states import Status, Why
+
+VERSION = 1  #: of the result format
+
+
+class Error(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why something did not succeed, for people (`message`) and programs (`kind`)."""
+
+    kind: str  #: exit signal timeout import exception value spawn lost invalid ...
+    message: str  #: one sentence
+    type: str | None = None  #: the exception's class
+    traceback: str | None = None  #: without farm's own frames
+    line: int | None = None  #: of the task file, from 1
+    column: int | None = None
+    files: dict[str, str] | None = None  #: sha256 of each file a verdict rests on
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a runner says when one attempt is over.
+
+    `stdout` and `stderr` are the paths of what it printed, None for nothing.
+    A `FAULT` is the machine's, not the task's: it does not count.
+    """
+
+    why: Why
+    exit_code: int | None = None
+    signal: str | None = None  #: name of the signal that ended it, "SIGKILL"
+    value: msgspec.Raw | None = None  #: JSON of what a callable returned
+    text: str | None = None  #: what an agent answered
+    error: Error | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether it uses up one of the task's `retries`."""
+        return self.why in COUNTED
+
+
+COUNTED = frozenset({Why.FAILED, Why.TIMED_OUT})
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt as history keeps it."""
+
+    attempt: int
+    why: Why
+    counted: bool
+    started: str
+    finished: str
+    worker: str
+    host: str
+    exit_code: int | None = None
+    signal: str | None = None
+    error: Error | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The file `<id>.result.json`.
+
+    `stdout` and `stderr` hold the whole output if it is UTF-8 and fits the
+    setting `inline_output`; otherwise its tail, and `..._path` says where the
+    whole is, relative to the project.
+    """
+
+    version: int  #: of this format
+    id: str
+    status: Status
+    started: str  #: of the last attempt
+    finished: str
+    duration_s: float
+    worker: str
+    host: str
+    sha256: str | None  #: of the task file's bytes; None if they cannot be read
+    attempts: list[Attempt]
+    stdout: str
+    stderr: str
+    exit_code: int | None = None
+    signal: str | None = None
+    value: msgspec.Raw | None = None
+    text: str | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    error: Error | None = None
+    token: str = ""  #: of the attempt that wrote it
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The part of a result that decides something; other keys are ignored."""
+
+    status: Status
+    sha256: str | None = None
+    finished: str = ""
+    duration_s: float = 0.0
+    error: Error | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+
+
+_HEAD = msgspec.json.Decoder(Head)
+
+
+def encode(result: Result) -> bytes:
+    """The bytes of a result file: one JSON object on one line."""
+    return msgspec.json.encode(result) + b"\n"
+
+
+def parse_head(raw: bytes) -> Head | None:
+    """The head of a result, or None if these bytes are no result.
+
+    Bytes are a result if they are a JSON object with one of our statuses; all
+    else about them may be of another version.
+    """
+    try:
+        return _HEAD.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _parse_foreign(raw)
+
+
+def _parse_foreign(raw: bytes) -> Head | None:
+    try:
+        value = disk.decode(raw)
+        return Head(Status(value["status"])) if isinstance(value, dict) else None
+    except (ValueError, KeyError):
+        return None
+
+
+def rfc3339(seconds: float) -> str:
+    """POSIX seconds as `2026-11-21T03:00:00.123Z`."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def posix(text: str) -> float:
+    """RFC 3339 as POSIX seconds; 0.0 for what is no such time."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def reason(error: Error | None, exit_code: int | None, signal: str | None) -> str:
+    """In a few words, how something ended that did not succeed."""
+    if error is not None:
+        return error.message
+    if signal is not None:
+        return f"killed by {signal}"
+    return f"exit code {exit_code}" if exit_code is not None else "no reason given"

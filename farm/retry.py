@@ -1,0 +1,87 @@
+"""Whether and when a task runs again: pure decisions on its attempts.
+
+`next_step` is asked twice in a task's life: under the lock before a run
+(somebody else's attempts lie in the ledger) and after a run (ours is the last
+of them). Both times it sees the attempts at the bytes that now lie there, in
+order, all ended; attempts at other bytes never count.
+"""
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from farm.backoff import Uniform, full_jitter
+from farm.ledger import Ended
+from farm.states import Status, Why
+
+MAX_ATTEMPTS = 1000  #: of all kinds: keeps a ledger under a megabyte
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """How often a task may fail or vanish. Delays are seconds."""
+
+    retries: int = 0  #: extra attempts after the first that count
+    base_delay: float = 1.0
+    max_delay: float = 60.0
+    max_lost: int = 3  #: attempts that may vanish with their worker
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Run it now."""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Run it at `until`, POSIX seconds."""
+
+    until: float
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """No further attempt: this is how the task ended."""
+
+    status: Status
+
+
+FINAL_WORDS = {
+    Why.SUCCEEDED: Status.SUCCEEDED,
+    Why.CANCELLED: Status.CANCELLED,
+    Why.FAILED: Status.FAILED,
+    Why.TIMED_OUT: Status.TIMED_OUT,
+}
+
+
+def next_step(
+    attempts: Sequence[Ended], policy: Policy, now: float
+) -> Run | Wait | Finish:
+    """What follows after these attempts."""
+    if not attempts:
+        return Run()
+    last = attempts[-1]
+    if last.why in (Why.SUCCEEDED, Why.CANCELLED):
+        return Finish(FINAL_WORDS[last.why])
+    if last.counted and sum(a.counted for a in attempts) > policy.retries:
+        return Finish(FINAL_WORDS.get(last.why, Status.FAILED))
+    if sum(a.why == Why.LOST for a in attempts) >= policy.max_lost:
+        return Finish(Status.LOST)
+    if len(attempts) >= MAX_ATTEMPTS:
+        return Finish(Status.LOST)
+    return Wait(last.not_before) if last.not_before > now else Run()
+
+
+def retry_at(
+    attempts: Sequence[Ended],
+    why: Why,
+    policy: Policy,
+    now: float,
+    uniform: Uniform = random.uniform,
+) -> float:
+    """When the attempt after one that now ended `why` may start; 0.0 at once.
+
+    Only failures of the same kind lengthen the delay: a task that failed twice
+    and then lost its worker is not made to wait for the loss.
+    """
+    if why in (Why.LOST, Why.DRAINED, Why.RELEASED):
+        return 0.0
+    alike = sum(a.why == why for a in attempts)
+    return now + full_jitter(alike, policy.base_delay, policy.max_delay, uniform)

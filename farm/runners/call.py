@@ -1,0 +1,265 @@
+"""Call a Python function: a `call` task, in the worker's own process.
+
+That is what makes callables quick, and why the worker guards itself: `env` and
+`cwd` are set around the call and restored; output is caught (`farm.capture`); at
+the deadline an alarm raises `DeadlineError` in the main thread, once a second
+until it gets through; a callable that lets no Python run (C code) is ended with
+the whole worker by `faulthandler`, which needs no interpreter lock. Its last
+words then lie in `<worker>.stacks`, and whoever settles the attempt calls it
+timed out (`farm.claim.vanished`).
+
+Must run in the main thread, as alarms only arrive there.
+"""
+
+import asyncio
+import faulthandler
+import importlib
+import inspect
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import orjson
+
+from farm import process
+from farm.errors import TaskFileError
+from farm.job import Job, child_variables, task_variables, working_folder
+from farm.process import Mark
+from farm.result import Error, Outcome
+from farm.states import Why
+from farm.stop import StoppedAtOnceError
+
+_FARM = os.path.join(Path(__file__).parent.parent, "")
+_REPEAT = 1.0  # seconds between alarms; one can be lost in a __del__
+_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_DEEPEST = 200  # levels; orjson itself stops at 254
+
+
+class DeadlineError(BaseException):
+    """Raised in a callable at its deadline; `except Exception` does not stop it."""
+
+
+def run(job: Job) -> Outcome:
+    """Call the function of a claimed task and judge what it returned."""
+    try:
+        outcome = _run(job)
+    except DeadlineError:
+        outcome = _timed_out(job)
+    except StoppedAtOnceError:
+        message = f"interrupted because its worker was told to stop ({job.stop.reason})"
+        outcome = Outcome(Why.DRAINED, error=Error("drained", message))
+    finally:
+        job.stop.interruptible = False
+    if outcome.why is not Why.SUCCEEDED:
+        process.end_marked(Mark(job.claim.opened.token))
+    taken = job.capture.take({1: job.log("out"), 2: job.log("err")})
+    return msgspec.structs.replace(outcome, stdout=taken.get(1), stderr=taken.get(2))
+
+
+def _timed_out(job: Job) -> Outcome:
+    message = f"timed out after {job.claim.opened.timeout:g} s"
+    return Outcome(Why.TIMED_OUT, error=Error("timeout", message))
+
+
+def _run(job: Job) -> Outcome:
+    task = job.claim.task
+    try:
+        with _surroundings(job), _deadline(job):
+            function = _imported(task.call or "")
+            returned = function(*task.args, **task.kwargs)
+            if inspect.isawaitable(returned):
+                returned = asyncio.run(_awaited(returned))
+                job.stop.listen()  # an event loop may have taken the wake-up pipe
+    except TaskFileError as fault:
+        return Outcome(Why.FAILED, error=Error("environment", str(fault)))
+    except (DeadlineError, StoppedAtOnceError):
+        raise
+    except CannotImportError as error:
+        cause = error.__cause__ or error
+        return Outcome(Why.FAILED, error=_described("import", cause, str(error)))
+    except BaseException as error:  # noqa: BLE001 - a task may raise anything, also SystemExit
+        message = (
+            f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        )
+        return Outcome(Why.FAILED, error=_described("exception", error, message))
+    return _returned(returned)
+
+
+async def _awaited(returned: Any) -> object:
+    return await returned
+
+
+# -- around the call -------------------------------------------------------------
+
+
+@contextmanager
+def _surroundings(job: Job) -> Iterator[None]:
+    """The task's folder and variables; what was there before comes back."""
+    wanted = task_variables(job, os.environ) | child_variables(job)
+    before = {name: os.environ.get(name) for name in wanted}
+    folder = working_folder(job)
+    os.environ.update(wanted)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(job.project.root)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _deadline(job: Job) -> Iterator[None]:
+    """Interrupt at the deadline, and end the whole worker a grace later.
+
+    RACE: the alarm may come after the function returned and before it is
+    disarmed. Then the deadline has passed all the same, and says so.
+    """
+    timeout = job.claim.opened.timeout
+    armed = timeout is not None
+
+    def alarm(_number: int, _frame: FrameType | None) -> None:
+        if armed:
+            raise DeadlineError
+
+    job.stop.interruptible = True
+    if timeout is not None:
+        signal.signal(signal.SIGALRM, alarm)
+        signal.setitimer(signal.ITIMER_REAL, timeout, _REPEAT)
+        faulthandler.dump_traceback_later(
+            timeout + job.settings.grace, exit=True, file=job.capture.stacks
+        )
+    try:
+        yield
+    finally:
+        armed = False
+        job.stop.interruptible = False
+        if timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            faulthandler.cancel_dump_traceback_later()
+
+
+# -- the function ----------------------------------------------------------------
+
+
+class CannotImportError(Exception):
+    """The module or the function of a `call` cannot be had."""
+
+
+@lru_cache(maxsize=1024)
+def _imported(call: str) -> Callable[..., object]:
+    name, _, path = call.partition(":")
+    importlib.invalidate_caches()  # the file may be younger than the last look
+    try:
+        found: Any = importlib.import_module(name)
+    except Exception as error:
+        message = f"cannot import {name}: {type(error).__name__}: {error}"
+        raise CannotImportError(message) from error
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            message = f"{name} has no {path}: correct the task, or write it"
+            raise CannotImportError(message) from error
+    if not callable(found):
+        raise CannotImportError(f"{call} is {type(found).__name__}, no function")
+    return found  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _described(kind: str, error: BaseException, message: str) -> Error:
+    return Error(
+        kind,
+        _plain(message),
+        type=type(error).__name__,
+        traceback=_plain(_own_traceback(error)) or None,
+    )
+
+
+def _plain(text: str) -> str:
+    """Text that JSON can hold: a lone surrogate becomes \\udc80."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _own_traceback(error: BaseException) -> str:
+    """The traceback as Python prints it, without farm's own frames."""
+    top = traceback.TracebackException.from_exception(error)
+    seen: set[int] = set()
+    todo: list[traceback.TracebackException | None] = [top]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        kept = [
+            f for f in one.stack if not f.filename.startswith((_FARM, "<frozen imp"))
+        ]
+        one.stack = traceback.StackSummary.from_list(kept)
+        todo += [one.__cause__, one.__context__, *(one.exceptions or ())]
+    return "".join(top.format())
+
+
+# -- its value -------------------------------------------------------------------
+
+
+def _returned(value: object) -> Outcome:
+    """Succeeded, if JSON can hold the value; else failed, saying what and where."""
+    try:
+        raw = orjson.dumps(value, option=_STRICT)
+    except TypeError as error:
+        return _bad_value(fault_in(value) or str(error))
+    # orjson writes NaN and infinity as null: look closer only if there is a null.
+    if b"null" in raw and value is not None and (fault := fault_in(value)):
+        return _bad_value(fault)
+    return Outcome(Why.SUCCEEDED, value=None if value is None else msgspec.Raw(raw))
+
+
+def _bad_value(fault: str) -> Outcome:
+    message = f"JSON cannot hold what it returned: {fault}"
+    return Outcome(Why.FAILED, error=Error("value", message, type="TypeError"))
+
+
+def fault_in(value: object, where: str = "value", depth: int = 0) -> str | None:
+    """What JSON cannot hold in a value, and where: `value["x"][3] is a set`."""
+    if depth > _DEEPEST:
+        return f"{where[:60]}... is nested more than {_DEEPEST} deep"
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                return f"{where} has the key {key!r}, which is {_a(key)}, no string"
+            if fault := fault_in(inner, f'{where}["{key}"]', depth + 1):
+                return fault
+        return None
+    if isinstance(value, list | tuple):
+        faults = (fault_in(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
+        return next((fault for fault in faults if fault), None)
+    return _leaf_fault(value, where)
+
+
+def _leaf_fault(value: object, where: str) -> str | None:
+    if isinstance(value, float) and (value != value or value in (_INF, -_INF)):  # noqa: PLR0124 - NaN
+        return f"{where} is {value}"
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return f"{where} is an integer of more than 64 bits"
+    if isinstance(value, str):
+        return None if _plain(value) == value else f"{where} is no valid Unicode text"
+    if value is None or isinstance(value, bool | int | float):
+        return None
+    return f"{where} is {_a(value)}"
+
+
+_INF = float("inf")
+
+
+def _a(value: object) -> str:
+    name = type(value).__qualname__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

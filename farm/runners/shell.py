@@ -1,0 +1,148 @@
+"""Run a command: a `run` task.
+
+A string goes to `sh -c`, a list is executed as it is. stdout and stderr go
+straight into the attempt's two log files, so output of any size and any bytes
+costs this process nothing.
+
+The command ends by itself, at its deadline, or because the worker must stop at
+once; in the latter cases its whole group gets TERM, the grace, and KILL. When
+`run` returns, nothing of its group runs; if it did not succeed, nothing that
+carries its token runs either.
+"""
+
+import errno
+import os
+import time
+
+import msgspec
+
+from farm import disk, process
+from farm.child import Child, Command, Exit
+from farm.errors import TaskFileError
+from farm.job import Job, environment, working_folder
+from farm.ledger import Child as ChildLine
+from farm.process import Mark
+from farm.result import Error, Outcome
+from farm.states import Why
+
+_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+_LAST_WORDS = 300  # bytes of stderr from which the last line goes into the reason
+_MACHINE = frozenset(
+    {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EIO}
+)
+
+
+def run(job: Job) -> Outcome:
+    """Run the command of a claimed task to its end."""
+    logs = {suffix: job.log(suffix) for suffix in ("out", "err")}
+    fds: list[int] = []
+    try:
+        fds.append(_open_log(logs["out"]))
+        fds.append(_open_log(logs["err"]))
+        outcome = _run(job, fds[0], fds[1])
+    except TaskFileError as fault:
+        outcome = Outcome(Why.FAILED, error=Error("environment", str(fault)))
+    except (OSError, ValueError) as error:
+        outcome = _not_started(job, error)
+    finally:
+        sizes = [os.fstat(fd).st_size for fd in fds]
+        for fd in fds:
+            os.close(fd)
+    if outcome.why is not Why.SUCCEEDED:
+        process.end_marked(Mark(job.claim.opened.token))
+    return _with_logs(outcome, list(logs.values()), sizes)
+
+
+def _open_log(path: str) -> int:
+    return os.open(path, _LOG_FLAGS | os.O_CLOEXEC, disk.FILE_MODE)
+
+
+def _run(job: Job, stdout: int, stderr: int) -> Outcome:
+    task, ledger = job.claim.task, job.claim.hold.ledger
+    argv = (
+        ["/bin/sh", "-c", task.run]
+        if isinstance(task.run, str)
+        else list(task.run or ())
+    )
+    env = environment(job, os.environ)
+    command = Command(argv, working_folder(job), env, stdout, stderr, ledger.fd)
+    started = time.monotonic()
+    child = Child.start(command)
+    try:
+        ledger.append(ChildLine(job.claim.opened.token, child.group, child.ticks))
+        why = _wait(job, child, started)
+    finally:
+        ended = child.end(job.stop.bell)
+    return _outcome(job, why, ended)
+
+
+def _wait(job: Job, child: Child, started: float) -> Why:
+    """Until it ends by itself, its time is up or we must stop; says which."""
+    timeout = job.claim.opened.timeout
+    why = Why.SUCCEEDED
+    while True:
+        left = None if timeout is None else started + timeout - time.monotonic()
+        if child.wait(job.stop.bell, left):
+            return Why.SUCCEEDED
+        if job.stop.now:
+            why = Why.DRAINED
+            break
+        if left is not None and time.monotonic() >= started + (timeout or 0.0):
+            why = Why.TIMED_OUT
+            break
+    child.terminate()
+    until = time.monotonic() + job.settings.grace
+    while (left := until - time.monotonic()) > 0:
+        if child.wait(job.stop.bell, left):
+            break
+    return why
+
+
+def _outcome(job: Job, why: Why, ended: Exit) -> Outcome:
+    if why is Why.DRAINED:
+        error = Error(
+            "drained", f"ended because its worker was told to stop ({job.stop.reason})"
+        )
+    elif why is Why.TIMED_OUT:
+        error = Error("timeout", f"timed out after {job.claim.opened.timeout:g} s")
+    elif ended.signal is not None:
+        why, error = Why.FAILED, Error("signal", f"killed by {ended.signal}")
+    elif ended.code not in job.claim.task.ok_exit_codes:
+        why, error = Why.FAILED, Error("exit", f"exit code {ended.code}")
+    else:
+        return Outcome(Why.SUCCEEDED, exit_code=ended.code)
+    return Outcome(why, exit_code=ended.code, signal=ended.signal, error=error)
+
+
+def _not_started(job: Job, error: OSError | ValueError) -> Outcome:
+    """Not the task's fault if the machine has no room for a process."""
+    number = error.errno if isinstance(error, OSError) else None
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    if number in _MACHINE:
+        return Outcome(Why.FAULT, error=Error("machine", f"could not start: {words}"))
+    command = job.claim.task.run
+    name = "sh" if isinstance(command, str) else (command or [""])[0]
+    message = f"cannot start {name}: {words}"
+    return Outcome(Why.FAILED, error=Error("spawn", message, type=type(error).__name__))
+
+
+def _with_logs(outcome: Outcome, paths: list[str], sizes: list[int]) -> Outcome:
+    kept: list[str | None] = []
+    for path, size in zip(paths, sizes, strict=False):  # opening the second may fail
+        if size == 0:
+            disk.unlink(path)
+        kept.append(path if size else None)
+    out, err = [*kept, None, None][:2]
+    error = outcome.error
+    if error is not None and error.kind == "exit" and (said := _last_line(err)):
+        error = msgspec.structs.replace(error, message=f"{error.message}: {said}")
+    return msgspec.structs.replace(outcome, error=error, stdout=out, stderr=err)
+
+
+def _last_line(path: str | None) -> str:
+    """What a command said last on stderr: usually why it failed."""
+    if path is None:
+        return ""
+    tail, _ = disk.read_tail(path, _LAST_WORDS)
+    lines = tail.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,164 @@
+"""Sleep until something happens: `Bell`, and `Watcher` that rings it for files.
+
+A `Bell` is a pipe. Signal handlers, other threads and the kernel (through
+`signal.set_wakeup_fd`) may ring it at any time; one thread waits on it, together
+with descriptors of its own such as a child's pidfd. A ring before the wait is
+not lost.
+
+A `Watcher` watches `tasks/` and `.farm/control/`, but only while its owner is
+idle: watching the folder one works in costs more than it tells. It is a doorbell
+with a name tag: `take()` gives the ids whose files changed, or `everything` when
+events were lost, too many, or about folders. Where the system gives no more
+watches, `start` says so and the owner looks by itself now and then, as it must
+anyway (network mounts report nothing).
+"""
+
+import os
+import select
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from farm.project import RESULT, TASK, Project, is_usable
+
+if TYPE_CHECKING:
+    from watchdog.events import FileSystemEvent
+
+LONGEST_WAIT = 86_400.0  # seconds; poll counts milliseconds in 32 bits
+MOST_NAMES = 1000  #: kept between two looks; more than that means "everything"
+
+
+class Bell:
+    """Wakes one waiting thread; may be rung from anywhere, also from signals."""
+
+    def __init__(self) -> None:
+        self._read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def ring(self) -> None:
+        """Wake the waiter, or the next one."""
+        try:
+            os.write(self.write, b"!")
+        except BlockingIOError:
+            return  # a full pipe wakes as well as a fuller one
+
+    def wait(self, timeout: float | None, *fds: int) -> bool:
+        """Until a ring, input on one of `fds` or `timeout` seconds; True if rung."""
+        poll = select.poll()
+        for fd in (self._read, *fds):
+            poll.register(fd, select.POLLIN)
+        limit = None if timeout is None else min(max(0.0, timeout), LONGEST_WAIT) * 1000
+        rung = self._read in {fd for fd, _ in poll.poll(limit)}
+        if rung:
+            self._drain()
+        return rung
+
+    def _drain(self) -> None:
+        try:
+            while os.read(self._read, 4096):
+                pass  # the number of rings means nothing
+        except BlockingIOError:
+            return  # empty: the purpose
+
+    def close(self) -> None:
+        """Give both ends back."""
+        os.close(self._read)
+        os.close(self.write)
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What changed since the last look."""
+
+    ids: frozenset[str] = frozenset()
+    everything: bool = False  #: look at all of it
+
+
+class Watcher:
+    """Rings a bell when files under a project change; see the module's docstring."""
+
+    def __init__(self, project: Project, bell: Bell) -> None:
+        self._project = project
+        self._bell = bell
+        self._mutex = threading.Lock()
+        self._ids: set[str] = set()
+        self._everything = False
+        self._observer: Any = None
+
+    def start(self) -> str | None:
+        """Begin to watch; a sentence if the system has no watches left."""
+        from watchdog.events import (  # noqa: PLC0415 - 45 ms that a busy worker never needs
+            DirCreatedEvent,
+            DirMovedEvent,
+            FileClosedEvent,
+            FileCreatedEvent,
+            FileDeletedEvent,
+            FileMovedEvent,
+            FileSystemEvent,
+            FileSystemEventHandler,
+        )
+        from watchdog.observers import Observer  # noqa: PLC0415 - the same
+
+        note = self._note
+
+        class Handler(FileSystemEventHandler):
+            def dispatch(self, event: FileSystemEvent) -> None:
+                note(event)
+
+        kinds = [
+            DirCreatedEvent,
+            DirMovedEvent,
+            FileClosedEvent,
+            FileCreatedEvent,
+            FileDeletedEvent,
+            FileMovedEvent,
+        ]
+        observer = Observer()
+        try:
+            for path, deep in (
+                (self._project.tasks, True),
+                (self._project.control, False),
+            ):
+                observer.schedule(Handler(), path, recursive=deep, event_filter=kinds)
+            observer.start()
+        except OSError as error:
+            observer.unschedule_all()
+            return (
+                f"no file events ({error.strerror}): looking every second instead;"
+                " raise fs.inotify.max_user_watches or max_user_instances"
+            )
+        self._observer = observer
+        return None
+
+    def stop(self) -> None:
+        """Stop watching; what was not taken is forgotten."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+            self._observer = None
+        self.take()
+
+    def take(self) -> Changes:
+        """What changed since the last call."""
+        with self._mutex:
+            changes = Changes(frozenset(self._ids), self._everything)
+            self._ids, self._everything = set(), False
+        return changes
+
+    def _note(self, event: "FileSystemEvent") -> None:
+        """In the observer's thread: remember what an event is about, and ring."""
+        with self._mutex:
+            for path in (event.src_path, event.dest_path):
+                self._note_path(os.fsdecode(path), folder=event.is_directory)
+        self._bell.ring()
+
+    def _note_path(self, path: str, *, folder: bool) -> None:
+        inside = f"{self._project.tasks}/"
+        if folder or not path.startswith(inside) or len(self._ids) >= MOST_NAMES:
+            self._everything |= bool(path)
+            return
+        for suffix in (RESULT, TASK):
+            if path.endswith(suffix):
+                task_id = path[len(inside) : -len(suffix)]
+                if is_usable(task_id):
+                    self._ids.add(task_id)
+                return

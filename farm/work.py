@@ -1,0 +1,216 @@
+"""Work: claim, run, end, commit, report; then the next.
+
+`work_once` takes one task down the pipe; `work_stealing_loop` repeats it, and
+sleeps or rescues when there is nothing (`idle`).
+
+What can go wrong is told apart by whose fault it is. A task's failure is its
+result. The machine's (no process, no room on the disk) is noted, waited out with
+growing delays, and after three in a row the loop ends, so that a fresh worker
+takes this one's place. A folder that cannot keep farm's promises is a MountError
+and ends the worker with a sentence.
+"""
+
+import time
+from enum import Enum
+
+from farm import claim, commit, disk, rescue, runners
+from farm.claim import Claim, Exhausted, Reason, Refused
+from farm.commit import End, Ending
+from farm.errors import LedgerError
+from farm.job import Job
+from farm.result import Outcome
+from farm.standing import Doomed, Ready
+from farm.states import Why
+from farm.worker import Worker
+
+IDLE_LOOK = 5.0  # seconds; an idle worker looks by itself, for mounts without events
+BLIND_LOOK = 1.0  # seconds; the same where no file events are to be had
+
+
+class LoopEnd(Enum):
+    """Why the loop is over."""
+
+    STOPPED = "stopped"  #: it was asked to stop
+    DONE = "done"  #: nothing is left, and it was to end then
+    RELOAD = "reload"  #: a module of the project changed: start afresh
+    UNWELL = "unwell"  #: the machine failed it three times in a row
+
+
+def work_once(worker: Worker) -> bool:
+    """Take the best task to its end; False when there is none to take."""
+    item = worker.next_item()
+    if item is None:
+        return False
+    worker.watcher.stop()
+    worker.watching = False
+    try:
+        ending = (
+            _conclude(worker, item) if isinstance(item, Doomed) else _work(worker, item)
+        )
+    except LedgerError as error:
+        worker.say(str(error))
+        worker.queue.refused(item.look.id, time.monotonic())
+        return True
+    except OSError as error:
+        _rest(worker, f"{item.look.id}: {error.strerror}", type(error).__name__)
+        worker.queue.forget(item.look.id)
+        return True
+    if ending is not None:
+        again = ending.until if ending.end is End.RETRY else None
+        worker.queue.ended(ending.id, again, time.time(), time.monotonic())
+        worker.record(ending)
+    return True
+
+
+def _conclude(worker: Worker, item: Doomed) -> Ending | None:
+    """A task that can only end: skipped, or invalid."""
+    held = claim.hold(worker.project, worker.holder, item.look.id, time.time())
+    if isinstance(held, Refused):
+        _refused(worker, item.look.id, held)
+        return None
+    if not claim.lies_there(worker.project, item.look):
+        claim.let_go(worker.project, held)
+        worker.queue.forget(item.look.id)
+        return None
+    return commit.conclude(worker.desk, held, item.status, item.error, item.look.sha256)
+
+
+def _work(worker: Worker, item: Ready) -> Ending | None:
+    """A task that is ready: claim, run, end, commit."""
+    look = item.look
+    if (
+        look.task is not None
+        and look.task.needs
+        and not worker.queue.still_stands(look)
+    ):
+        worker.queue.forget(look.id)
+        return None
+    taken = claim.take(
+        worker.project, worker.holder, look, worker.settings, time.time()
+    )
+    if isinstance(taken, Refused):
+        _refused(worker, look.id, taken)
+        return None
+    if isinstance(taken, Exhausted):
+        return commit.exhaust(worker.desk, taken)
+    worker.current = look.id
+    try:
+        outcome = _run(worker, taken)
+        worker.modules.note(taken.opened.acquired_at)
+        return _finish(worker, taken, outcome)
+    finally:
+        worker.current = None
+
+
+def _refused(worker: Worker, task_id: str, refused: Refused) -> None:
+    if refused.reason in (Reason.FINAL, Reason.GONE, Reason.CHANGED):
+        worker.queue.forget(task_id)
+    elif refused.reason is Reason.DELAYED:
+        worker.queue.refused(task_id, time.monotonic(), refused.until)
+    else:
+        worker.queue.refused(task_id, time.monotonic())
+
+
+def _run(worker: Worker, taken: Claim) -> Outcome:
+    if taken.task.needs:
+        ids = worker.queue.expand(taken.id, taken.task)
+        needed = {i: worker.project.result_path(i) for i in ids}
+        aside = worker.project.aside_path(worker.life.name, "needs.new")
+        disk.replace(worker.scratch.needs, disk.encode(needed), aside)
+    disk.unlink(worker.scratch.progress)
+    return runners.run(
+        Job(
+            claim=taken,
+            project=worker.project,
+            settings=worker.settings,
+            secrets=worker.secrets,
+            scratch=worker.scratch,
+            stop=worker.stop,
+            capture=worker.capture,
+            worker=worker.life.name,
+        )
+    )
+
+
+def _finish(worker: Worker, taken: Claim, outcome: Outcome) -> Ending:
+    """Commit, and while the disk takes nothing, wait with the lock held."""
+    now = time.time()
+    gives_back = outcome.why in (Why.DRAINED, Why.FAULT)
+    end = commit.give_back if gives_back else commit.finish
+    ending = None
+    while ending is None:
+        try:
+            ending = end(worker.desk, taken, outcome, now)
+        except OSError as error:
+            if worker.stop.now:
+                taken.hold.ledger.let_go()  # its attempt stays open: lost, and run again
+                raise
+            message = f"cannot write the result of {taken.id}: {error.strerror}"
+            _rest(worker, f"{message}; trying again", type(error).__name__)
+    if outcome.why is Why.FAULT:
+        said = outcome.error.message if outcome.error else "no reason given"
+        _rest(worker, f"{taken.id}: {said}", "machine")
+    else:
+        worker.health.record_success()
+        worker.backoff.record_success()
+    return ending
+
+
+def _rest(worker: Worker, message: str, kind: str) -> None:
+    """The machine failed us: say so, and give it time."""
+    worker.say(message)
+    worker.health.record_failure(kind)
+    worker.backoff.record_failure()
+    worker.stop.bell.wait(worker.backoff.get_delay())
+
+
+# -- the loop --------------------------------------------------------------------
+
+
+def work_stealing_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
+    """Work until asked to stop, until nothing is left, or until unwell."""
+    while not worker.stop.soon:
+        if worker.modules.changed(time.monotonic()):
+            return LoopEnd.RELOAD
+        if not worker.health.is_healthy():
+            return LoopEnd.UNWELL
+        if work_once(worker):
+            continue
+        if until_done and worker.queue.outlook().quiet:
+            return LoopEnd.DONE
+        idle(worker)
+    return LoopEnd.STOPPED
+
+
+def idle(worker: Worker) -> None:
+    """Nothing is ready: rescue, then sleep until something changes."""
+    for task_id in worker.queue.held():
+        if rescue.rescue(worker.project, worker.holder, task_id):
+            worker.queue.forget(task_id)  # its lock is free now: try it at once
+    if not worker.watching:
+        _watch(worker)
+        worker.refresh()  # what came before the watch began was no event
+        if len(worker.queue):
+            return
+    worker.stop.bell.wait(_patience(worker))
+    changes = worker.watcher.take()
+    if changes.everything or not changes.ids:
+        worker.refresh()
+    else:
+        worker.queue.touch(sorted(changes.ids), time.time(), time.monotonic())
+
+
+def _watch(worker: Worker) -> None:
+    worker.watching = True
+    if not worker.events:
+        return
+    if refusal := worker.watcher.start():
+        worker.events = False
+        worker.say(refusal)
+
+
+def _patience(worker: Worker) -> float:
+    """Seconds that an idle worker may sleep if nothing wakes it."""
+    longest = IDLE_LOOK if worker.events else BLIND_LOOK
+    due = worker.queue.due()
+    return longest if due is None else max(0.0, min(longest, due - time.time()))

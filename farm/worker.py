@@ -1,0 +1,211 @@
+"""What one worker process holds, from its birth to its tidy end.
+
+    with Worker.begin(project, settings, ...) as worker:
+        end = work_stealing_loop(worker)          # farm.work
+
+A worker needs nobody and shares nothing with others but the folder: its life
+lock, a queue, a journal, the files its callables print to, and a heart that
+beats in a thread of its own.
+"""
+
+import os
+import time
+from types import TracebackType
+from typing import Self
+
+from farm import control, disk, life
+from farm.backoff import AdaptiveBackoff
+from farm.capture import Capture
+from farm.claim import Holder
+from farm.commit import Desk, End, Ending
+from farm.config import Settings
+from farm.health import Health, WorkerHealthState, write_health
+from farm.heart import Heart
+from farm.job import Scratch, Secrets
+from farm.journal import Entry, Journal
+from farm.life import Life
+from farm.project import Project
+from farm.queue import Queue
+from farm.reload import Modules
+from farm.standing import Doomed, Ready, Stripe
+from farm.stop import Stop
+from farm.watcher import Bell, Watcher
+
+REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
+REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
+
+
+class Worker:
+    """Everything one worker process holds; see the module's docstring."""
+
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        life_: Life,
+        stop: Stop,
+        supervisor: int | None,
+    ) -> None:
+        self.project = project
+        self.settings = settings
+        self.life = life_
+        self.stop = stop
+        self.holder = Holder(life_.name, life_.record.who)
+        self.desk = Desk(project, self.holder, settings)
+        self.health = WorkerHealthState(life_.name)
+        self.current: str | None = None  #: id of the task that runs
+        self.tasks_ended = 0
+        self.modules = Modules(project.root)
+        self.secrets = Secrets.take(os.environ)
+        self.capture = Capture(project, life_.name)
+        self.journal = Journal(project, life_.name)
+        self.watcher = Watcher(project, stop.bell)
+        self.watching = False
+        self.events = True  #: whether the system gives us file events
+        self.queue = Queue(project, distrust=_was_unclean(project, life_.name))
+        self.scratch = Scratch(
+            needs=project.aside_path(life_.name, "needs.json"),
+            progress=project.aside_path(life_.name, "progress"),
+        )
+        self.listed_at = float("-inf")  #: monotonic seconds
+        self.listing_took = 0.0  #: seconds
+        self.backoff = AdaptiveBackoff(base_delay=0.2, max_delay=30.0)
+        self._supervisor = supervisor
+        self._written: Health | None = None
+        self.heart = Heart(life_, settings.heartbeat, self._at_beat, self._no_beat)
+
+    @classmethod
+    def begin(
+        cls,
+        project: Project,
+        settings: Settings,
+        *,
+        name: str | None = None,
+        supervisor: int | None = None,
+    ) -> Self:
+        """Be born in this process: check the mount, take the life lock, beat.
+
+        From here on SIGINT and SIGTERM ask the worker to stop; main thread only.
+        """
+        stop = Stop(Bell())
+        stop.listen()
+        life.check_mount(project)
+        life.check_shared(project, stop.bell)
+        born = Life.begin(project, name, time.time(), settings.heartbeat)
+        worker = cls(project, settings, born, stop, supervisor)
+        worker.capture.begin()
+        os.chdir(project.root)
+        worker.heart.start()
+        return worker
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.watcher.stop()
+        self.heart.end()
+        self.journal.close()
+        self.capture.end()
+        for path in (self.scratch.needs, self.scratch.progress):
+            disk.unlink(path)
+        self.life.end()
+
+    def say(self, text: str) -> None:
+        """A line for people, on the stderr that the worker was started with."""
+        self.capture.say(f"{time.strftime('%H:%M:%S')}  {text}")
+
+    # -- at each beat, in the heart's thread -------------------------------------
+
+    def _at_beat(self) -> None:
+        if self._supervisor is not None and os.getppid() != self._supervisor:
+            self.stop.ask_once("its supervisor is gone")
+        if control.read(self.project).drain:
+            self.stop.ask_once("drain")
+        health = Health(
+            task=self.current,
+            tasks_ended=self.tasks_ended,
+            consecutive_failures=self.health.consecutive_failures,
+            last_error_type=self.health.last_error_type,
+        )
+        if health != self._written:
+            write_health(self.project, self.life.name, health, self.life.name)
+            self._written = health
+
+    def _no_beat(self, error: OSError) -> None:
+        self.say(f"cannot beat: {error.strerror}")
+
+    # -- looking for work ----------------------------------------------------
+
+    def refresh(self) -> None:
+        """Look at the whole folder."""
+        began = time.monotonic()
+        self.queue.refresh(time.time(), began, self._stripe())
+        self.listed_at = time.monotonic()
+        self.listing_took = self.listed_at - began
+
+    def _stripe(self) -> Stripe:
+        names = self.project.worker_names()
+        if self.life.name not in names:
+            return Stripe()
+        return Stripe(names.index(self.life.name), len(names))
+
+    def next_item(self) -> Ready | Doomed | None:
+        """The best task to try; looks at the folder when that is due."""
+        age = time.monotonic() - self.listed_at
+        if age > max(REFRESH_EVERY, REFRESH_SHARE * self.listing_took):
+            self.refresh()
+        item = self.queue.next()
+        if item is None and not self.watching:
+            self.refresh()
+            item = self.queue.next()
+        while item is None and self.queue.unread:
+            self.refresh()
+            item = self.queue.next()
+        return item
+
+    def record(self, ending: Ending) -> None:
+        """Report one ending: journal, health, the terminal."""
+        self.tasks_ended += 1
+        entry = Entry(
+            id=ending.id,
+            at=time.time(),
+            worker=self.life.name,
+            why=ending.why,
+            status=ending.status,
+            attempt=ending.attempt,
+            duration=round(ending.duration, 6),
+            message=ending.error.message if ending.error else "",
+        )
+        if ending.end is not End.FENCED:
+            self.journal.append(entry)
+        if self._supervisor is None:
+            self.say(describe(ending))
+
+
+def describe(ending: Ending) -> str:
+    """One line about one ending."""
+    said = f": {ending.error.message}" if ending.error else ""
+    if ending.end is End.FENCED:
+        return (
+            f"{ending.id} was not ours any more; our result is kept in .farm/logs{said}"
+        )
+    if ending.end is End.RETRY:
+        return f"{ending.id} {ending.why}, attempt {ending.attempt}, runs again{said}"
+    return f"{ending.id} {ending.status} in {ending.duration:.2f} s{said}"
+
+
+def _was_unclean(project: Project, me: str) -> bool:
+    """Whether a worker of another boot died here: a power cut empties files."""
+    mine = life.read(project, me)
+    for name in project.worker_names():
+        seen = life.read(project, name)
+        if life.observe(project, name) is not life.LifeLock.FREE:
+            continue
+        if seen is None or mine is None or seen[1].who.boot != mine[1].who.boot:
+            return True
+    return False

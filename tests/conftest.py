@@ -1,0 +1,36 @@
+"""Fixtures that every test may ask for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from farm.project import Project
+from tests.driver import Farm
+
+
+@pytest.fixture
+def farm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Farm]:
+    """A project with real processes, all of them ended afterwards."""
+    there = Farm(tmp_path / "project")
+    yield there
+    there.end()
+    report = getattr(request.node, "report", None)
+    if report is not None and report.failed:
+        print(there.describe())
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Remember how the test went, for the fixture above."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's own type
+    if report.when == "call":
+        item.report = report  # type: ignore[attr-defined]  # a place of our own
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """An empty project on disk, without processes."""
+    (tmp_path / "project").mkdir()
+    return Project.open(tmp_path / "project")

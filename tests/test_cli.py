@@ -1,0 +1,184 @@
+"""The command line: which project is meant, exit codes, what goes where."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farm import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Type a command line; (exit code, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def typed(*args: str | Path) -> tuple[int, str, str]:
+        code = cli.run([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return typed
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """A project with one task."""
+    root = tmp_path / "there"
+    (root / "tasks").mkdir(parents=True)
+    (root / "tasks" / "a.json").write_text('{"run": "true"}')
+    return root
+
+
+def status(run: Run, *args: str | Path) -> dict[str, Any]:
+    code, out, _ = run("status", *args, "--json")
+    assert code == 0
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+def test_a_project_may_be_named_after_the_verb(run: Run, there: Path) -> None:
+    assert status(run, there)["project"] == str(there)
+
+
+def test_a_project_may_be_named_before_the_verb(run: Run, there: Path) -> None:
+    code, out, _ = run("-C", there, "status", "--json")
+
+    assert (code, json.loads(out)["total"]) == (0, 1)
+
+
+@pytest.mark.parametrize("verb", ["status", "supervise", "worker"])
+def test_naming_it_twice_is_wrong_usage(run: Run, there: Path, verb: str) -> None:
+    code, _, err = run("-C", there, verb, there)
+
+    assert (code, "named twice" in err) == (2, True)
+
+
+def test_naming_it_before_and_after_check_is_wrong_usage(run: Run, there: Path) -> None:
+    code, _, err = run("-C", there, "check", "-C", there)
+
+    assert (code, "named twice" in err) == (2, True)
+
+
+@pytest.mark.parametrize("sign", [".farm", "farm.toml"])
+def test_the_nearest_project_upwards_is_the_default(
+    run: Run, there: Path, sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = there / "a" / "b"
+    deep.mkdir(parents=True)
+    if sign == ".farm":
+        (there / sign).mkdir()
+    else:
+        (there / sign).touch()
+    monkeypatch.chdir(deep)
+
+    assert status(run)["project"] == str(there)
+
+
+def test_a_folder_with_tasks_is_a_project_for_those_who_stand_in_it(
+    run: Run, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(there)
+
+    assert status(run)["project"] == str(there)
+
+
+def test_no_project_is_wrong_usage_and_says_what_to_do(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run("status")
+
+    assert (code, "farm supervise PROJECT" in err) == (2, True)
+
+
+def test_a_missing_folder_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("supervise", tmp_path / "typo")
+
+    assert (code, "there is no folder" in err) == (2, True)
+
+
+def test_an_unknown_verb_is_wrong_usage(run: Run) -> None:
+    assert run("supervice")[0] == 2
+
+
+def test_status_writes_nothing(run: Run, there: Path) -> None:
+    run("status", there)
+
+    assert [path.name for path in there.iterdir()] == ["tasks"]
+
+
+def test_status_of_an_empty_project_says_what_to_drop_where(
+    run: Run, there: Path
+) -> None:
+    (there / "tasks" / "a.json").unlink()
+    _, out, _ = run("status", there)
+
+    assert f"drop a task file into {there}/tasks" in out
+
+
+def test_check_says_nothing_is_wrong_on_stderr(run: Run, there: Path) -> None:
+    code, out, err = run("check", "-C", there)
+
+    assert (code, out, "nothing wrong" in err) == (0, "", True)
+
+
+def test_check_names_file_line_and_column(run: Run, there: Path) -> None:
+    (there / "tasks" / "b.json").write_text('{\n  "runn": "true"\n}')
+    code, out, _ = run("check", "-C", there)
+
+    assert (code, out.startswith("tasks/b.json:2:3: ")) == (1, True)
+
+
+def test_check_looks_only_at_the_files_it_is_given(run: Run, there: Path) -> None:
+    (there / "tasks" / "b.json").write_text("{")
+    code, _, _ = run("check", "-C", there, there / "tasks" / "a.json")
+
+    assert code == 0
+
+
+def test_check_of_a_file_that_is_no_task_is_wrong_usage(run: Run, there: Path) -> None:
+    code, _, err = run("check", "-C", there, there / "other.json")
+
+    assert (code, "is no task file" in err) == (2, True)
+
+
+def test_check_finds_circles(run: Run, there: Path) -> None:
+    (there / "tasks" / "b.json").write_text('{"run": "true", "needs": ["c"]}')
+    (there / "tasks" / "c.json").write_text('{"run": "true", "needs": ["b"]}')
+    code, out, _ = run("check", "-C", there)
+
+    assert code == 1
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        "tasks/b.json",
+        "tasks/c.json",
+    ]
+    assert "b, c" in out
+
+
+def test_a_task_that_matches_its_own_glob_is_no_circle(run: Run, there: Path) -> None:
+    (there / "tasks" / "b.json").write_text('{"run": "true", "needs": ["*"]}')
+
+    assert run("check", "-C", there)[0] == 0
+
+
+def test_a_tasks_folder_that_everybody_can_write_is_refused(
+    run: Run, there: Path
+) -> None:
+    (there / "tasks").chmod(0o777)
+    code, _, err = run("worker", there, "--until-done")
+
+    assert (code, "chmod o-w" in err) == (2, True)
+
+
+def test_a_wrong_setting_is_refused_with_its_line(run: Run, there: Path) -> None:
+    (there / "farm.toml").write_text("# mine\nworkerz = 3\n")
+    code, _, err = run("worker", there, "--until-done")
+
+    assert code == 2
+    assert "farm.toml:2" in err
+    assert "workers" in err

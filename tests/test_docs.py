@@ -1,0 +1,82 @@
+"""What the README and the help say exists, and what exists is said."""
+
+import re
+from pathlib import Path
+
+import click
+import msgspec
+import pytest
+
+from farm.cli import VERBS, main
+from farm.config import CHILD_VARIABLES, Settings
+from farm.task import Task
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+SETTINGS_TABLE = README.split("## Settings")[1].split("## ")[0]
+SETTINGS = [field.name for field in msgspec.structs.fields(Settings)]
+
+
+def command(verb: str) -> click.Command:
+    found = main.get_command(click.Context(main), verb)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_commands_help_ends_with_an_example(verb: str) -> None:
+    help_text = command(verb).help or ""
+
+    assert re.search(r"\n\s*Example:\n(.+\n?)+$", help_text.rstrip() + "\n")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_is_in_the_readme(verb: str) -> None:
+    assert f"`farm {verb}" in README
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_is_in_its_help_with_a_sentence(verb: str) -> None:
+    options = [p for p in command(verb).params if isinstance(p, click.Option)]
+
+    assert all(option.help for option in options)
+
+
+def test_help_lists_the_commands_in_order_of_use() -> None:
+    context = click.Context(main)
+    text = main.get_help(context)
+    places = [text.index(f"\n  {verb} ") for verb in VERBS]
+
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_in_the_readme_with_its_variable(name: str) -> None:
+    row = re.search(rf"^\| `{name}` \|.*$", SETTINGS_TABLE, re.MULTILINE)
+
+    assert row is not None
+    assert f"`FARM_{name.upper()}`" in row.group()
+
+
+def test_the_readme_names_no_setting_that_does_not_exist() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", SETTINGS_TABLE, re.MULTILINE)
+
+    assert sorted(named) == sorted(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    "field", msgspec.structs.fields(Task), ids=lambda f: f.encode_name
+)
+def test_every_key_of_a_task_is_in_the_readme(field: msgspec.structs.FieldInfo) -> None:
+    assert f"`{field.encode_name}`" in README
+
+
+@pytest.mark.parametrize("name", CHILD_VARIABLES)
+def test_every_variable_that_children_get_is_in_the_readme(name: str) -> None:
+    assert name in README
+
+
+def test_the_readmes_first_command_is_within_its_first_15_lines() -> None:
+    top = README.splitlines()[:15]
+
+    assert any("scripts/run" in line for line in top)
+    assert any("scripts/test" in line for line in top)
