@@ -103,7 +103,7 @@ def inherit(project: Project, dead: str, task_id: str, attempt: int) -> dict[int
     for fd, suffix in _SUFFIXES.items():
         path = project.aside_path(dead, suffix)
         log = project.log_path(task_id, attempt, suffix)
-        if _size(path):
+        if _size(path) and not _size(log):
             os.replace(path, log)
         if _size(log):  # a command writes there by itself
             moved[fd] = log

@@ -66,7 +66,12 @@ class Child:
             pass_fds=(command.lock,),
             start_new_session=True,
         )
-        return cls(popen)
+        try:
+            return cls(popen)
+        except OSError:  # no descriptor for its pidfd: nobody could wait for it
+            os.killpg(popen.pid, signal.SIGKILL)
+            popen.wait()
+            raise
 
     def has_ended(self) -> bool:
         """Whether the leader is dead. It is not reaped by asking."""
@@ -81,7 +86,12 @@ class Child:
 
     def terminate(self, signum: int = signal.SIGTERM) -> None:
         """Ask the whole group to end."""
-        os.killpg(self.group, signum)  # the leader is not reaped: its number is ours
+        try:
+            os.killpg(
+                self.group, signum
+            )  # the leader is not reaped: the number is ours
+        except PermissionError:
+            return  # it became another user (sudo, say): it can only be waited for
 
     def end(self, bell: Bell) -> Exit:
         """Kill what is left of the group and wait until it is empty."""

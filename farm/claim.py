@@ -14,6 +14,8 @@ behind.
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 import msgspec
@@ -23,7 +25,15 @@ from farm.capture import inherit
 from farm.config import Settings
 from farm.errors import TaskFileError
 from farm.health import cause_of_death
-from farm.ledger import Claimed, Ended, Ledger, Past, history, open_attempt
+from farm.ledger import (
+    Claimed,
+    Ended,
+    Final,
+    Ledger,
+    Past,
+    history,
+    open_attempt,
+)
 from farm.look import Look
 from farm.process import Identity, Mark
 from farm.project import Project
@@ -136,6 +146,8 @@ def _refusal(
 ) -> Refused | None:
     lies = register.look(project, task_id)  # the truth only now, under the lock
     if isinstance(lies, Head) and not register.is_outdated(project, task_id, lies):
+        if project.network and ledger.lines:  # its owner died before this line
+            ledger.append(Final(lies.status))
         return Refused(Reason.FINAL)
     if refused := settle_owner(project, holder, ledger, now):
         return refused
@@ -273,6 +285,16 @@ def lies_there(project: Project, look: Look) -> bool:
         return False
     except TaskFileError:
         return look.sha256 is None
+
+
+@contextmanager
+def guarded(held: Hold) -> Iterator[None]:
+    """Let the lock go if what is done under it raises; its attempt stays open."""
+    try:
+        yield
+    except BaseException:
+        held.ledger.let_go()
+        raise
 
 
 def let_go(project: Project, held: Hold) -> None:

@@ -4,16 +4,18 @@
     conclude(hold, ...)      a result without a run: skipped, invalid, lost ...
     give_back(claim, ...)    an attempt that does not count
 
-Each of them lets the lock go, whatever happens. A result is linked only after
+Each of them lets the lock go when it returns. A result is linked only after
 `still_ours` said that nobody else can have worked on the task; if it says no,
 or another result is there already, we are *fenced*: our output is kept in
 `.farm/logs/` and nothing is changed. Processes of the attempt must be ended
 before any of these is called: the lock is their leash.
 
-OSError means that the disk took nothing (full, say): the attempt is still open
-and still ours, and the caller tries again. Only then is the lock kept.
+OSError means that the disk took nothing (full, say): the lock is kept, the
+attempt is still open and still ours, and the caller tries again or lets go. To
+try again is safe: a result of ours that is already there is known by its bytes.
 """
 
+from contextlib import suppress
 from enum import StrEnum
 
 import msgspec
@@ -226,11 +228,12 @@ def _commit(desk: Desk, held: Hold, result: Result, ended: Ended | None) -> Endi
         won = register.put(project, held.id, encode(result), aside, sync=sync)
     if won and project.network:
         ledger.append(Final(result.status))
-    if won:
-        _drop_inlined_logs(desk, held.id, result)
-    else:
-        _keep_fenced(desk, held.id, result)
     ledger.let_go(unlink=won and not project.network)
+    with suppress(OSError):  # the task is over; this only tidies up
+        if won:
+            _drop_inlined_logs(desk, held.id, result)
+        else:
+            _keep_fenced(desk, held.id, result)
     return Ending(
         end=End.COMMITTED if won else End.FENCED,
         id=held.id,

@@ -22,27 +22,47 @@ DRAIN = "drain"
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What the control files say now."""
+    """What the control files say now; globs are by the names of their files."""
 
     paused: bool = False
-    globs: tuple[str, ...] = ()
+    globs: dict[str, str] = {}
     drain: bool = False
 
     def holds(self, task_id: str) -> str | None:
         """The control file that pauses this task, or None."""
         if self.paused:
             return ALL
-        for glob in self.globs:
-            if matches(glob, task_id):
-                return f"{_SOME}{glob}"
-        return None
+        found = (name for name, glob in self.globs.items() if matches(glob, task_id))
+        return next(found, None)
 
 
-def read(project: Project) -> Orders:
-    """The orders in force."""
-    try:
-        names = os.listdir(project.control)
-    except FileNotFoundError:
-        return Orders()  # no folder, no orders
-    some = sorted(n.removeprefix(_SOME) for n in names if n.startswith(_SOME))
-    return Orders(ALL in names, tuple(unquote(glob) for glob in some), DRAIN in names)
+class Control:
+    """The orders of one project, read again when its folder changed."""
+
+    def __init__(self, project: Project) -> None:
+        self._folder = project.control
+        self._mtime_ns = -1
+
+    def changed(self) -> bool:
+        """Whether an order came or went since the last `read`: one system call."""
+        return self._mtime() != self._mtime_ns
+
+    def read(self) -> Orders:
+        """The orders in force."""
+        self._mtime_ns = self._mtime()
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return Orders()  # no folder, no orders
+        globs = {
+            n: unquote(n.removeprefix(_SOME))
+            for n in sorted(names)
+            if n.startswith(_SOME)
+        }
+        return Orders(ALL in names, globs, DRAIN in names)
+
+    def _mtime(self) -> int:
+        try:
+            return os.stat(self._folder).st_mtime_ns
+        except FileNotFoundError:
+            return 0

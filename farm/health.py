@@ -107,7 +107,7 @@ LONGEST_REST = 60.0  # seconds between two starts of a slot that keeps dying
 def restart_delay(state: WorkerHealthState) -> float:
     """Seconds until a dead worker's slot starts the next one.
 
-    The first restart is immediate; then delays grow with full jitter; a slot
+    The first restart is immediate; then delays grow, half of each at random; a slot
     that has used up its recoveries rests for the longest delay each time, so it
     never spins and never gives up for good.
     """
@@ -115,7 +115,7 @@ def restart_delay(state: WorkerHealthState) -> float:
         return 0.0
     if not state.should_attempt_recovery():
         return LONGEST_REST
-    backoff = AdaptiveBackoff(base_delay=0.5, max_delay=LONGEST_REST)
+    backoff = AdaptiveBackoff(0.5, LONGEST_REST, jitter_factor=0.5)  # never 0
     backoff.consecutive_failures = state.recovery_attempts - 1
     return backoff.get_delay()
 

@@ -37,13 +37,17 @@ class Journal:
     def __init__(self, project: Project, worker: str) -> None:
         self._path = project.journal_path(worker)
         self._fd = -1
+        self._torn = False  # the last line may have been cut short
 
     def append(self, entry: Entry) -> None:
         """Add one line. OSError if the disk does not take it."""
         if self._fd < 0:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._fd = os.open(self._path, flags, disk.FILE_MODE)
-        disk.write_all(self._fd, msgspec.json.encode(entry) + b"\n")
+        line = msgspec.json.encode(entry) + b"\n"
+        start, self._torn = (b"\n" if self._torn else b""), True
+        disk.write_all(self._fd, start + line)
+        self._torn = False
 
     def close(self) -> None:
         """No more lines."""

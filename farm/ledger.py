@@ -24,6 +24,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 from filelock import lock_descriptor, unlock_descriptor
@@ -185,7 +186,11 @@ class Ledger:
         if self._torn:
             data = b"\n" + data  # RACE: never glue a line to a torn one
         self._torn = True
-        disk.write_all(self.fd, data)
+        try:
+            disk.write_all(self.fd, data)
+        except OSError:
+            self.size = os.fstat(self.fd).st_size  # a part of it is ours, too
+            raise
         self._torn = False
         self.size += len(data)
         self.lines.append(line)
@@ -223,16 +228,20 @@ class Ledger:
         """Free the lock, if asked after removing the file under it.
 
         Unlocked explicitly: a daemon that the task left behind may still hold
-        the descriptor.
+        the descriptor. May be called twice, and raises nothing: a ledger that
+        cannot be removed is swept later, and a descriptor that a task has closed
+        holds no lock.
         """
-        try:
-            if unlink and _names(self.path, os.fstat(self.fd)):
+        fd, self.fd = self.fd, -1
+        if fd < 0:
+            return
+        with suppress(OSError):
+            if unlink and _names(self.path, os.fstat(fd)):
                 disk.unlink(self.path)
-        finally:
-            try:
-                unlock_descriptor(self.fd)
-            finally:
-                os.close(self.fd)
+        with suppress(OSError):
+            unlock_descriptor(fd)
+        with suppress(OSError):
+            os.close(fd)
 
 
 def _open(path: str, *, create: bool) -> int:

@@ -15,8 +15,10 @@ monotonic clock; clocks of two hosts are never compared. `check_mount` refuses a
 folder on which all this would be a lie.
 """
 
+import errno
 import fcntl
 import os
+import re
 import secrets
 from enum import Enum
 
@@ -24,12 +26,14 @@ import msgspec
 from filelock import lock_descriptor
 
 from farm import disk, process
-from farm.errors import FarmError, MountError
+from farm.errors import FarmError, MountError, UsageError
 from farm.ledger import Past, history, open_attempt, peek
 from farm.process import Identity
 from farm.project import Project
 from farm.watcher import Bell
 
+LONGEST_NAME = 100  # letters; room for suffixes in file names
+_ODD = re.compile(r"[^A-Za-z0-9_-]")
 _DIGITS = 20  # of the counter, at the beginning of the file
 BEATS_TO_WAIT = 2.5  #: heartbeats after which a moving counter must have moved
 
@@ -78,10 +82,14 @@ def owner_of(project: Project, holder: str, who: Identity, me: str) -> Owner:
 
 def observe(project: Project, name: str) -> LifeLock:
     """Whether a worker's life lock is held; takes nothing, disturbs nobody."""
+    if project.network:
+        disk.drop_stale_names(project.workers)
     try:
         fd = os.open(project.life_path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+    except FileNotFoundError:
         return LifeLock.MISSING
+    except OSError:
+        return LifeLock.HELD  # when in doubt, the owner lives
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -132,6 +140,7 @@ class Life:
         self.record = record
         self._project = project
         self._fd = fd
+        self._inode = (os.fstat(fd).st_dev, os.fstat(fd).st_ino)
         self._counter = 0
 
     @classmethod
@@ -162,6 +171,11 @@ class Life:
     def beat(self) -> None:
         """Say "alive" once more."""
         self._counter += 1
+        # RACE: a task may close every descriptor it finds, and another file may
+        # get this number: never write into that.
+        now = os.fstat(self._fd)
+        if (now.st_dev, now.st_ino) != self._inode:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         os.pwrite(self._fd, b"%0*d" % (_DIGITS, self._counter), 0)
 
     def forget(self) -> None:
@@ -186,7 +200,17 @@ def _lock_new(fd: int, path: str) -> None:
 
 def default_name(who: Identity) -> str:
     """Host, process id and four random hex digits."""
-    return f"{who.host}-{who.pid}-{secrets.token_hex(2)}"
+    host = _ODD.sub("-", who.host)
+    return f"{host}-{who.pid}-{secrets.token_hex(2)}"
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError if a worker's name could be mistaken in a file's name."""
+    if not name or _ODD.search(name) or len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"a worker's name has letters, digits, - and _ only, and at most"
+            f" {LONGEST_NAME} of them: {name!r} is none"
+        )
 
 
 def _link_life(project: Project, name: str, aside: str) -> None:
@@ -208,7 +232,8 @@ def _link_life(project: Project, name: str, aside: str) -> None:
 def check_mount(project: Project) -> None:
     """Raise MountError unless locks, links and reading beside a lock work here."""
     mine = project.aside_path(f"check-{os.getpid()}-{secrets.token_hex(4)}", "lock")
-    other = f"{mine}2"
+    # In tasks/, where results are linked to: it may be another file system.
+    other = f"{project.tasks}/.farm-{os.path.basename(mine)}"
     disk.write_aside(mine, b"canary")
     try:
         if not disk.link_new(mine, other):

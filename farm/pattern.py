@@ -1,8 +1,10 @@
 """Globs over task ids: `*` and `?` stop at `/`, `**` does not, `[a-z]` as usual."""
 
+import fnmatch
 import re
 from functools import lru_cache
 
+_WRAPPED = re.compile(r"\(\?s:(.*)\)\\[Zz]", re.DOTALL)  # as fnmatch returns it
 _PARTS = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\]|[^*?\[]+|\[")
 
 
@@ -26,10 +28,15 @@ def _translate(part: str) -> str:
     fixed = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     if part in fixed:
         return fixed[part]
-    if part.startswith("[") and part.endswith("]"):
-        inside = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
-        return f"(?!/)[^{inside[1:]}]" if inside[0] == "!" else f"(?!/)[{inside}]"
+    if part.startswith("["):
+        return f"(?!/){_one_letter(part)}"
     return re.escape(part)
+
+
+def _one_letter(part: str) -> str:
+    """`[a-z]` as a regular expression; the standard library knows the odd ones."""
+    found = _WRAPPED.fullmatch(fnmatch.translate(part))
+    return found[1] if found else re.escape(part)
 
 
 def matches(glob: str, task_id: str) -> bool:

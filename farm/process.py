@@ -25,6 +25,9 @@ from pathlib import Path
 
 import msgspec
 
+# Gone, or another user's: not ours to end. Any other error (no descriptors left,
+# say) must not look like "nobody there".
+_NOT_TO_BE_SEEN = (FileNotFoundError, ProcessLookupError, PermissionError)
 _EXITING = 0x4  # PF_EXITING in include/linux/sched.h: runs no more user code
 
 
@@ -50,8 +53,8 @@ class Stat(msgspec.Struct, frozen=True):
 def stat(pid: int) -> Stat | None:
     """What a process is, or None if it is gone, a zombie or exiting."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (OSError, UnicodeDecodeError):
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except _NOT_TO_BE_SEEN:
         return None
     # The name in parentheses may hold spaces and parentheses of its own.
     field = text.rsplit(")", 1)[1].split()
@@ -111,13 +114,16 @@ class Mark(msgspec.Struct, frozen=True):
 def _has_token(pid: int, token: str) -> bool:
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False  # gone, or another user's: not ours to end
+    except _NOT_TO_BE_SEEN:
+        return False
     return f"FARM_TOKEN={token}".encode() in environ.split(b"\0")
 
 
 def _holds_lock(pid: int, device: int, inode: int, taker: int) -> bool:
-    taken = re.compile(rb"^lock:.*FLOCK +ADVISORY +WRITE +%d " % taker, re.MULTILINE)
+    # A dead taker is shown as 0 in a container, whose /proc cannot name it.
+    taken = re.compile(
+        rb"^lock:.*FLOCK +ADVISORY +WRITE +(?:%d|0) " % taker, re.MULTILINE
+    )
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             try:
@@ -126,10 +132,10 @@ def _holds_lock(pid: int, device: int, inode: int, taker: int) -> bool:
                     continue
                 if taken.search(Path(f"/proc/{pid}/fdinfo/{fd}").read_bytes()):
                     return True
-            except OSError:
+            except _NOT_TO_BE_SEEN:
                 continue  # that descriptor was closed while we looked
-    except OSError:
-        return False  # gone, or another user's
+    except _NOT_TO_BE_SEEN:
+        return False
     return False
 
 
@@ -156,7 +162,7 @@ def kill(pid: int, wanted: Callable[[int], bool]) -> int | None:
     """
     try:
         fd = os.pidfd_open(pid)
-    except OSError:
+    except ProcessLookupError:
         return None  # gone
     try:
         if wanted(pid):

@@ -15,6 +15,7 @@ are not followed, and a task file that is one must stay inside the project.
 import errno
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from farm.task import check_id
 
 TASK, RESULT = ".json", ".result.json"
 MAX_TASK_BYTES = 50 * 1024 * 1024
+_OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes a space in a path
 _LONGEST = 200  # bytes of an id in a file name; leaves room for prefix and suffix
 _FOLDERS = ("locks", "logs", "workers", "journal", "tmp", "control")
 _NETWORK_TYPES = frozenset(  # as /proc/self/mountinfo names them
@@ -305,7 +307,7 @@ def _is_network(path: str) -> bool:
     real = os.path.realpath(path)
     for row in table.splitlines():
         left, _, right = row.partition(" - ")
-        point = left.split()[4].encode().decode("unicode_escape")
+        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), left.split()[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, right.split()[0]

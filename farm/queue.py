@@ -22,11 +22,13 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
-from farm import control, register
+from farm import register
+from farm.control import Control, Orders
 from farm.journal import Reader, rebuild
 from farm.listing import Listing
 from farm.look import Look, fault_error, read_look
 from farm.needs import Broken, Needs, Unmet, circle_fault, circles
+from farm.pattern import is_glob, matches
 from farm.project import Project
 from farm.result import Error, Head, posix
 from farm.standing import (
@@ -42,8 +44,9 @@ from farm.standing import (
 from farm.states import Status
 from farm.task import Task
 
-LOOK_AHEAD = 10_000  # files read ahead; priority orders within them
+LOOK_AHEAD = 12_000  # files read ahead; priority orders within them
 SETTLE = 2.0  # seconds that a refused file must stand still
+BLOCKED_PAUSE = 30.0  # seconds between two tries at a task that only people can free
 LOOK_AGAIN = 1.0  # seconds; how soon a held task is tried again
 
 
@@ -54,18 +57,12 @@ class Queue:
     monotonic seconds (for how long a file stood still).
     """
 
-    def __init__(
-        self, project: Project, *, distrust: bool = False, writes: bool = True
-    ) -> None:
-        """With `distrust` every result is read once: the last end was unclean.
-
-        Without `writes` a missing journal is not rebuilt: nothing is written.
-        """
+    def __init__(self, project: Project, *, writes: bool = True) -> None:
+        """Without `writes` a missing journal is not rebuilt: nothing is written."""
         self._project = project
         self._writes = writes
         self._listing = Listing(project)
         self._journal = Reader(project)
-        self._distrust = distrust
         self._first = True
         self._looks: dict[str, Look] = {}
         self._ready: list[Look] = []  # best last
@@ -73,10 +70,12 @@ class Queue:
         self._delayed: dict[str, float] = {}  # id -> POSIX seconds
         self._held: dict[str, float] = {}  # id -> tick of the refusal
         self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
-        self._invalid: set[str] = set()  # ids whose result may be outdated
+        self._doubtful: set[str] = set()  # ids whose result is read at each refresh
+        self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
         self._statuses: dict[str, Status] = {}
         self._needed_by: dict[str, set[str]] = {}
-        self._orders = control.Orders()
+        self._control = Control(project)
+        self._orders = Orders()
         self._tasks: set[str] = set()
         self._results: set[str] = set()
         self._needs = Needs(self._tasks, self._results, self._status_of)
@@ -89,7 +88,7 @@ class Queue:
     def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> None:  # noqa: B008 - frozen
         """Look at the whole folder and put what is ready in order."""
         self._listing.refresh()
-        self._orders = control.read(self._project)
+        self._orders = self._control.read()
         self._tasks, self._results = self._listing.tasks(), self._listing.results()
         self._statuses = {i: s for i, s in self._statuses.items() if i in self._results}
         self._results -= self._outdated()
@@ -104,46 +103,70 @@ class Queue:
 
     def touch(self, ids: Iterable[str], now: float, tick: float) -> None:
         """Look at these ids, because an event named them."""
-        self._orders = control.read(self._project)
+        self._orders = self._control.read()
+        waiters: set[str] = set()
         for task_id in ids:
-            final = register.counts(self._project, task_id) is not None
-            (self._results.add if final else self._results.discard)(task_id)
-            self._statuses.pop(task_id, None)
-            look = None if final else read_look(self._project, task_id)
             self._forget(task_id)
-            if look is not None:
+            self._statuses.pop(task_id, None)
+            if self._counts(task_id):
+                self._results.add(task_id)
+            elif (look := read_look(self._project, task_id)) is not None:
+                self._results.discard(task_id)
+                self._doubtful.add(task_id)  # something may lie there all the same
                 self._tasks.add(task_id)
                 self._looks[task_id] = look
+            waiters |= {task_id, *self._waiters(task_id)}
         self._needs = Needs(self._tasks, self._results, self._status_of)
-        for task_id in ids:
-            for other in {task_id, *self._needed_by.get(task_id, ())}:
-                self._insert(other, now, tick)
+        for waiter in waiters:
+            self._insert(waiter, now, tick)
+
+    def _waiters(self, task_id: str) -> set[str]:
+        """Tasks that wait for this one, by its id or by a glob."""
+        globs = [n for n in self._needed_by if is_glob(n) and matches(n, task_id)]
+        return set().union(*(self._needed_by.get(n, ()) for n in (task_id, *globs)))
+
+    def _counts(self, task_id: str) -> bool:
+        """Whether a result lies there that counts, or one that we may not read."""
+        try:
+            return register.counts(self._project, task_id) is not None
+        except OSError:
+            return True
 
     def _outdated(self) -> set[str]:
         """Results that do not count: empty, torn, or a verdict on other bytes."""
         for entry in self._journal.poll():
+            self._statuses.pop(entry.id, None)
             if entry.status is Status.INVALID:
-                self._invalid.add(entry.id)
+                self._doubtful.add(entry.id)
             elif entry.status is not None:
-                self._invalid.discard(entry.id)
-        bad = self._check_all() if self._first else set()
-        self._first = False
-        self._invalid &= self._results
-        return bad | {
-            i for i in self._invalid if register.counts(self._project, i) is None
-        }
+                self._doubtful.discard(entry.id)
+        if self._first:
+            self._doubt_at_first()
+            self._first = False
+        self._doubtful &= self._results
+        return {i for i in self._doubtful if not self._counts(i)}
 
-    def _check_all(self) -> set[str]:
-        """Once: names of empty files; contents, too, where those cannot be trusted."""
-        if not (self._distrust or self._journal.is_empty):
-            return {i for i in self._results if self._is_empty(i)}
-        heads = {i: register.look(self._project, i) for i in self._results}
-        good = {i: head for i, head in heads.items() if isinstance(head, Head)}
-        self._invalid |= {i for i, h in good.items() if h.status is Status.INVALID}
-        if self._journal.is_empty and self._writes:
-            known = {i: (h.status, posix(h.finished)) for i, h in good.items()}
+    def _doubt_at_first(self) -> None:
+        """Empty files by their size; contents only where no journal knows them."""
+        self._doubtful |= {i for i in self._results if self._is_empty(i)}
+        if not self._journal.is_empty or not self._results:
+            return
+        known = {}
+        for task_id in self._results:
+            head = self._head(task_id)
+            if head is None or head.status is Status.INVALID:
+                self._doubtful.add(task_id)
+            if head is not None:
+                known[task_id] = (head.status, posix(head.finished))
+        if self._writes:
             rebuild(self._project, "rebuilt", known)
-        return heads.keys() - good.keys()
+
+    def _head(self, task_id: str) -> Head | None:
+        try:
+            head = register.look(self._project, task_id)
+        except OSError:
+            return None  # another user's: nothing is known of it
+        return head if isinstance(head, Head) else None
 
     def _is_empty(self, task_id: str) -> bool:
         try:
@@ -162,7 +185,7 @@ class Queue:
 
     def _read_new(self, open_ids: set[str], stripe: Stripe) -> None:
         new = open_ids - self._looks.keys()
-        room = LOOK_AHEAD - len(self._ready)
+        room = LOOK_AHEAD - sum(look.id in self._looks for look in self._ready)
         if len(new) > room:
             chosen = sorted(new, key=lambda i: (not stripe.owns(i), i))[: max(0, room)]
         else:
@@ -175,8 +198,8 @@ class Queue:
 
     def _status_of(self, task_id: str) -> Status | None:
         if task_id not in self._statuses:
-            head = register.look(self._project, task_id)
-            if isinstance(head, register.Lying):
+            head = self._head(task_id)
+            if head is None:
                 return None
             self._statuses[task_id] = head.status
         return self._statuses[task_id]
@@ -205,11 +228,12 @@ class Queue:
 
     def _insert(self, task_id: str, now: float, tick: float) -> None:
         """Give one task its place again, as the first among its equals."""
+        self.waiting.pop(task_id, None)
+        self._ready = [look for look in self._ready if look.id != task_id]
+        self._doomed = [item for item in self._doomed if item.look.id != task_id]
         look = self._looks.get(task_id)
         if look is None:
             return
-        self.waiting.pop(task_id, None)
-        self._ready = [other for other in self._ready if other.id != task_id]
         standing = self._standing(look, now, tick)
         if isinstance(standing, Ready):
             at = bisect_right(self._ready, look.priority, key=priority)
@@ -221,17 +245,25 @@ class Queue:
         if look.fault is not None or look.id in self._cycles:
             return self._refused_file(look, now, tick)
         self._still.pop(look.id, None)
+        by_people, by_time = self._by_people(look, tick), self._by_time(look, now, tick)
+        return by_people or by_time or self._by_needs(look)
+
+    def _by_people(self, look: Look, tick: float) -> Waiting | None:
         if file := self._orders.holds(look.id):
             return Waiting(f"paused by .farm/control/{file}")
-        task = look.task
-        if task is not None and task.not_before is not None and task.not_before > now:
-            return Waiting("not before its time", task.not_before)
+        sentence, since = self._blocked.get(look.id, ("", 0.0))
+        return Waiting(sentence) if sentence and tick - since < BLOCKED_PAUSE else None
+
+    def _by_time(self, look: Look, now: float, tick: float) -> Waiting | None:
+        not_before = look.task.not_before if look.task else None
+        if not_before is not None and not_before > now:
+            return Waiting("not before its time", not_before)
         if self._delayed.get(look.id, 0.0) > now:
             return Waiting("its next attempt has its time", self._delayed[look.id])
         held = self._held.get(look.id)
         if held is not None and tick - held < LOOK_AGAIN:
             return Waiting("somebody holds it", now + LOOK_AGAIN - (tick - held))
-        return self._by_needs(look)
+        return None
 
     def _by_needs(self, look: Look) -> Standing:
         if look.task is None or not look.task.needs:
@@ -300,12 +332,34 @@ class Queue:
             {i for n in task.needs for i in self._needs.expand(n)} - {task_id}
         )
 
-    def still_stands(self, look: Look) -> bool:
+    def still_ready(self, look: Look) -> bool:
         """Whether its needs hold at this moment, by reading their results again."""
-        for need in self.expand(look.id, look.task) if look.task else ():
-            self._statuses.pop(need, None)
-        self._needs = Needs(self._tasks, self._results, self._status_of)
-        return isinstance(self._by_needs(look), Ready)
+        return isinstance(self._by_needs_now(look), Ready)
+
+    def still_doomed(self, look: Look) -> bool:
+        """Whether a need is broken at this moment, by reading its result again."""
+        return isinstance(self._by_needs_now(look), Doomed)
+
+    def _by_needs_now(self, look: Look) -> Standing:
+        if look.task is not None and look.task.needs:
+            for need in self.expand(look.id, look.task):
+                self._statuses.pop(need, None)
+            self._needs = Needs(self._tasks, self._results, self._status_of)
+        return self._by_needs(look)
+
+    def orders_changed(self) -> bool:
+        """Whether somebody gave or took back an order since the last look."""
+        return self._control.changed()
+
+    @property
+    def drains(self) -> bool:
+        """Whether everybody is to stop, as of the last refresh."""
+        return self._orders.drain
+
+    def sha256_of(self, task_id: str) -> str | None:
+        """The digest of an unfinished task's bytes, as of the last look."""
+        look = self._looks.get(task_id)
+        return look.sha256 if look else None
 
     def outlook(self) -> Outlook:
         """What is to come; meaningful when `next` gives None."""
@@ -331,6 +385,10 @@ class Queue:
         else:
             self._held[task_id] = tick
 
+    def block(self, task_id: str, sentence: str, tick: float) -> None:
+        """It cannot be claimed until somebody mends what the sentence says."""
+        self._blocked[task_id] = (sentence, tick)
+
     def forget(self, task_id: str) -> None:
         """Its file or its result is not what we thought: look anew."""
         self._forget(task_id)
@@ -342,6 +400,9 @@ class Queue:
             self._delayed[task_id] = until
             return
         self._results.add(task_id)
+        self._statuses.pop(task_id, None)
+        # Those who wait by a glob are looked at when nothing else is ready: a
+        # glob over 10,000 tasks is not to be asked 10,000 times.
         waiters = self._needed_by.pop(task_id, set())
         if waiters:
             self._needs = Needs(self._tasks, self._results, self._status_of)

@@ -115,7 +115,7 @@ class Survey:
         tasks, results = queue.names
         self._finals.poll()
         statuses = {i: self._status(i) for i in results}
-        running, delayed = self._ledgers(results, now)
+        running, delayed = self._ledgers(tasks - results, now)
         waiting = self._waiting(running, delayed)
         counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
         counts.update(Counter(s for s in statuses.values() if s))
@@ -143,23 +143,27 @@ class Survey:
         if entry is not None and entry.status is not None:
             return entry.status
         if task_id not in self._known:
-            head = register.look(self._project, task_id)
+            try:
+                head = register.look(self._project, task_id)
+            except OSError:
+                return None  # another user's: nothing is known of it
             if isinstance(head, register.Lying):
                 return None
             self._known[task_id] = head.status
         return self._known[task_id]
 
     def _ledgers(
-        self, results: set[str], now: float
+        self, open_ids: set[str], now: float
     ) -> tuple[dict[str, Running], dict[str, float]]:
         running: dict[str, Running] = {}
         delayed: dict[str, float] = {}
         for past in open_pasts(self._project):
             task_id = past.claimed.task
-            if task_id in results:
+            if task_id not in open_ids:
                 continue
             if past.ended is not None:
-                if past.ended.not_before > now:
+                same = past.claimed.sha256 == self._queue.sha256_of(task_id)
+                if same and past.ended.not_before > now:
                     delayed[task_id] = past.ended.not_before
                 continue
             owner = past.claimed

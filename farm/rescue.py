@@ -13,14 +13,16 @@ find held. So a farm needs no supervisor to get well.
 """
 
 import os
+import shutil
 
 from filelock import lock_descriptor
 
-from farm import disk, life, process
+from farm import disk, life, process, register
 from farm.claim import Hold, Holder, Reason, hold, let_go
 from farm.errors import LedgerError
 from farm.ledger import Ledger, Past, open_attempt, peek
-from farm.process import Mark
+from farm.listing import Listing
+from farm.process import Identity, Mark
 from farm.project import Project
 
 
@@ -67,10 +69,41 @@ def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0)
     settled = 0
     for name in _ledgers(project):
         settled += _sweep_ledger(project, holder, name, now, max_age)
+    if was_unclean(project, holder.who):
+        check_results(project, holder, now)  # before the signs of it are removed
     for worker in project.worker_names():
         if life.observe(project, worker) is life.LifeLock.FREE:
             _bury(project, worker)
     return settled
+
+
+def was_unclean(project: Project, me: Identity) -> bool:
+    """Whether a worker of another boot died here: a power cut empties files."""
+    for name in project.worker_names():
+        if life.observe(project, name) is life.LifeLock.FREE:
+            seen = life.read(project, name)
+            if seen is None or seen[1].who.boot != me.boot:
+                return True
+    return False
+
+
+def check_results(project: Project, holder: Holder, now: float) -> int:
+    """Read every result once, and take away those that are none; how many.
+
+    After a power cut files that were linked but not synced are empty or torn.
+    """
+    listing = Listing(project)
+    listing.refresh()
+    garbage = [
+        task_id
+        for task_id in sorted(listing.tasks() & listing.results())
+        if register.look(project, task_id) is register.Lying.GARBAGE
+    ]
+    for task_id in garbage:
+        held = hold(project, holder, task_id, now)  # sets aside what is no result
+        if isinstance(held, Hold):
+            let_go(project, held)
+    return len(garbage)
 
 
 def _ledgers(project: Project) -> list[str]:
@@ -141,11 +174,19 @@ def _bury(project: Project, worker: str) -> None:
         if lock_descriptor(fd, blocking=False):
             for name in os.listdir(project.tmp):
                 if name.startswith(f"{worker}."):
-                    disk.unlink(f"{project.tmp}/{name}")
+                    _remove(f"{project.tmp}/{name}")
             disk.unlink(project.health_path(worker))
             disk.unlink(project.life_path(worker))
     finally:
         os.close(fd)
+
+
+def _remove(path: str) -> None:
+    """A file, or a folder that lay under a result's name and was set aside."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        disk.unlink(path)
 
 
 def _left_open(project: Project, worker: str) -> bool:

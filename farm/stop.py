@@ -3,9 +3,11 @@
     once     finish what runs, take nothing new
     twice    end the running task, give it back uncounted
 
-A `Stop` holds how often it was asked, and the bell that wakes whoever waits.
+Only people, by signals, make it urgent: a drain or the supervisor's end counts as
+"once" however often it is noticed. A `Stop` holds how often it was asked, and the bell that wakes whoever waits.
 """
 
+import os
 import signal
 from types import FrameType
 
@@ -19,19 +21,30 @@ class StoppedAtOnceError(BaseException):
     """
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _be_deaf() -> None:
+    """In a forked child: signals are its own, and our bell is not."""
+    signal.set_wakeup_fd(-1)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Stop:
     """Asked zero, one or more times; rings its bell each time."""
 
     def __init__(self, bell: Bell) -> None:
         self.bell = bell
-        self.asked = 0
+        self.asked = 0  #: how often, by signals
+        self.noticed = False  #: a drain, or the supervisor is gone
         self.reason = ""
         self.interruptible = False  #: a callable runs: the second stop raises in it
 
     @property
     def soon(self) -> bool:
         """Take nothing new."""
-        return self.asked > 0
+        return self.noticed or self.asked > 0
 
     @property
     def now(self) -> bool:
@@ -45,15 +58,23 @@ class Stop:
         self.bell.ring()
 
     def ask_once(self, reason: str) -> None:
-        """A request that, repeated, does not grow more urgent."""
-        if not self.asked:
-            self.ask(reason)
+        """A request that never grows more urgent."""
+        if not self.noticed:
+            self.noticed = True
+            self.reason = self.reason or reason
+            self.bell.ring()
 
     def listen(self) -> None:
-        """From now on SIGINT and SIGTERM ask. Main thread only."""
+        """From now on SIGINT and SIGTERM ask; not in what we fork. Main thread only."""
+        self.listen_again()
+        os.register_at_fork(after_in_child=_be_deaf)
+
+    def listen_again(self) -> None:
+        """Take the signals back from whoever took them from us."""
         signal.set_wakeup_fd(self.bell.write, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heard)
+        for number in _SIGNALS:
+            if signal.getsignal(number) != self._heard:
+                signal.signal(number, self._heard)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         self.ask(signal.Signals(number).name)

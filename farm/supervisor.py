@@ -14,18 +14,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Protocol
 
 from filelock import lock_descriptor
 
-from farm import control, disk, life, process, rescue
+from farm import disk, life, process, rescue
+from farm.backoff import exponential
 from farm.child import signal_name
 from farm.claim import Holder
 from farm.config import Settings
+from farm.control import DRAIN, Control
 from farm.errors import BusyError
 from farm.health import (
+    LONGEST_REST,
     Action,
     Health,
     Vital,
@@ -115,6 +118,8 @@ class Supervisor:
         self._sweep_due = 0.0
         self._vitals_due = 0.0
         self._kill_at = float("inf")
+        self._trouble = ""  # the last one that was said
+        self._idle_rounds = 0  # starts that found nothing to do after all
 
     def run(self, *, until_done: bool) -> Report:
         """Supervise until stopped, or until nothing is left; the last report.
@@ -146,19 +151,31 @@ class Supervisor:
     def tick(self, now: float) -> None:
         """Do once everything that is due."""
         for slot in self.slots:
-            self._reap(slot, now)
+            self._guarded(self._reap, slot, now)
         if now >= self._sweep_due:
-            self._sweep(now)
+            self._sweep_due = now + SWEEP_EVERY
+            self._guarded(self._sweep)
         if not self.stop.soon:
             for slot in self.slots:
-                self._start_if_due(slot, now)
+                self._guarded(self._start_if_due, slot, now)
         if now >= self._vitals_due:
             self._vitals_due = now + self.settings.heartbeat
             for slot in self.slots:
-                self._look_after(slot, now)
-        self._say_what_ended()
+                self._guarded(self._look_after, slot, now)
+        self._guarded(self._say_what_ended)
         if now >= self._survey_due:
-            self._look_around(now)
+            self._survey_due = now + TICK
+            self._guarded(self._look_around, now)
+
+    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
+        """A full disk, or no descriptors left: say so once, and go on."""
+        try:
+            step(*arguments)
+        except OSError as error:
+            trouble = f"supervisor: {error.strerror}: {error.filename or step.__name__}"
+            if trouble != self._trouble:
+                self.screen.event(trouble)
+            self._trouble = trouble
 
     def _is_over(self) -> bool:
         if any(slot.popen for slot in self.slots):
@@ -169,9 +186,11 @@ class Supervisor:
             return False
         report = self._survey.look(time.time(), time.monotonic())
         if report.pending:  # somebody dropped a task as the last worker ended
+            self._idle_rounds += 1
+            wait = exponential(self._idle_rounds, TICK, LONGEST_REST)
             for slot in self.slots:
                 slot.done = False
-                slot.start_at = time.monotonic() + TICK
+                slot.start_at = time.monotonic() + wait
         return not report.pending
 
     def _start_if_due(self, slot: Slot, now: float) -> None:
@@ -207,7 +226,7 @@ class Supervisor:
         if code == 0:
             slot.done = self.until_done
             slot.start_at = now
-            if control.read(self.project).drain:
+            if Control(self.project).read().drain:
                 self.stop.ask_once("drain")
             return
         how = (
@@ -216,9 +235,6 @@ class Supervisor:
             else f"ended with code {code}"
         )
         name = slot.name or self._name_of(pid)
-        if name is not None:
-            health = Health(died=how)
-            write_health(self.project, name, health, self.holder.name)
         self._sweep_due = now
         self._rest(slot, now, how)
         wait = slot.start_at - now
@@ -227,6 +243,9 @@ class Supervisor:
         self.screen.event(
             f"worker {name or pid} {how}{last_words}; another starts {again}"
         )
+        if name is not None and os.path.exists(self.project.life_path(name)):
+            health = Health(died=how)
+            write_health(self.project, name, health, self.holder.name)
 
     def _rest(self, slot: Slot, now: float, error_type: str) -> None:
         slot.state.record_failure(error_type)
@@ -272,8 +291,7 @@ class Supervisor:
         elif action is Action.KILL:
             slot.popen.kill()
 
-    def _sweep(self, now: float) -> None:
-        self._sweep_due = now + SWEEP_EVERY
+    def _sweep(self) -> None:
         settled = rescue.sweep(self.project, self.holder, time.time())
         if settled:
             self.screen.event(f"gave back {settled} task(s) of dead workers")
@@ -324,7 +342,7 @@ class Supervisor:
         if left:
             rescue.sweep(self.project, self.holder, time.time())
         if self.stop.reason == "drain":
-            disk.unlink(f"{self.project.control}/{control.DRAIN}")
+            disk.unlink(f"{self.project.control}/{DRAIN}")
 
 
 def _wake_up(_number: int, _frame: FrameType | None) -> None:

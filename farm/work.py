@@ -13,17 +13,19 @@ and ends the worker with a sentence.
 import time
 from enum import Enum
 
-from farm import claim, commit, disk, rescue, runners
+from farm import claim, commit, disk, process, rescue, runners
 from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
 from farm.errors import LedgerError
 from farm.job import Job
-from farm.result import Outcome
+from farm.process import Mark
+from farm.result import Error, Outcome
 from farm.standing import Doomed, Ready
-from farm.states import Why
+from farm.states import Status, Why
 from farm.worker import Worker
 
 IDLE_LOOK = 5.0  # seconds; an idle worker looks by itself, for mounts without events
+SWEEP_EVERY = 30.0  # seconds; an idle worker tidies up after the dead
 BLIND_LOOK = 1.0  # seconds; the same where no file events are to be had
 
 
@@ -38,51 +40,62 @@ class LoopEnd(Enum):
 
 def work_once(worker: Worker) -> bool:
     """Take the best task to its end; False when there is none to take."""
-    item = worker.next_item()
+    try:
+        item = worker.next_item()
+    except OSError as error:
+        _rest(worker, f"cannot look for tasks: {error.strerror}", type(error).__name__)
+        return True
     if item is None:
         return False
-    worker.watcher.stop()
-    worker.watching = False
+    worker.stop_watching()
+    _work_on(worker, item)
+    return True
+
+
+def _work_on(worker: Worker, item: Ready | Doomed) -> None:
+    task_id = item.look.id
     try:
         ending = (
             _conclude(worker, item) if isinstance(item, Doomed) else _work(worker, item)
         )
     except LedgerError as error:
         worker.say(str(error))
-        worker.queue.refused(item.look.id, time.monotonic())
-        return True
+        worker.queue.block(task_id, str(error), time.monotonic())
+        return
     except OSError as error:
-        _rest(worker, f"{item.look.id}: {error.strerror}", type(error).__name__)
-        worker.queue.forget(item.look.id)
-        return True
+        _rest(worker, f"{task_id}: {error.strerror}", type(error).__name__)
+        worker.queue.forget(task_id)
+        return
     if ending is not None:
         again = ending.until if ending.end is End.RETRY else None
         worker.queue.ended(ending.id, again, time.time(), time.monotonic())
         worker.record(ending)
-    return True
 
 
 def _conclude(worker: Worker, item: Doomed) -> Ending | None:
     """A task that can only end: skipped, or invalid."""
-    held = claim.hold(worker.project, worker.holder, item.look.id, time.time())
+    look = item.look
+    if item.status is Status.SKIPPED and not worker.queue.still_doomed(look):
+        worker.queue.forget(look.id)
+        return None
+    held = claim.hold(worker.project, worker.holder, look.id, time.time())
     if isinstance(held, Refused):
-        _refused(worker, item.look.id, held)
+        _refused(worker, look.id, held)
         return None
-    if not claim.lies_there(worker.project, item.look):
+    with claim.guarded(held):
+        if claim.lies_there(worker.project, look):
+            return commit.conclude(
+                worker.desk, held, item.status, item.error, look.sha256
+            )
         claim.let_go(worker.project, held)
-        worker.queue.forget(item.look.id)
-        return None
-    return commit.conclude(worker.desk, held, item.status, item.error, item.look.sha256)
+    worker.queue.forget(look.id)
+    return None
 
 
 def _work(worker: Worker, item: Ready) -> Ending | None:
     """A task that is ready: claim, run, end, commit."""
     look = item.look
-    if (
-        look.task is not None
-        and look.task.needs
-        and not worker.queue.still_stands(look)
-    ):
+    if not worker.queue.still_ready(look):
         worker.queue.forget(look.id)
         return None
     taken = claim.take(
@@ -91,15 +104,14 @@ def _work(worker: Worker, item: Ready) -> Ending | None:
     if isinstance(taken, Refused):
         _refused(worker, look.id, taken)
         return None
-    if isinstance(taken, Exhausted):
-        return commit.exhaust(worker.desk, taken)
-    worker.current = look.id
-    try:
-        outcome = _run(worker, taken)
-        worker.modules.note(taken.opened.acquired_at)
-        return _finish(worker, taken, outcome)
-    finally:
-        worker.current = None
+    with claim.guarded(taken.hold):
+        if isinstance(taken, Exhausted):
+            return commit.exhaust(worker.desk, taken)
+        worker.current = look.id
+        try:
+            return _finish(worker, taken, _run(worker, taken))
+        finally:
+            worker.current = None
 
 
 def _refused(worker: Worker, task_id: str, refused: Refused) -> None:
@@ -112,23 +124,36 @@ def _refused(worker: Worker, task_id: str, refused: Refused) -> None:
 
 
 def _run(worker: Worker, taken: Claim) -> Outcome:
+    """Run it; whatever goes wrong around it is an outcome, too."""
+    try:
+        outcome = runners.run(_job(worker, taken))
+    except OSError as error:
+        outcome = Outcome(Why.FAULT, error=Error("machine", f"{error.strerror}"))
+    except Exception as error:  # noqa: BLE001 - one odd task must not end the worker
+        words = f"farm could not run this: {type(error).__name__}"
+        outcome = Outcome(Why.FAILED, error=Error("internal", words))
+    if outcome.error is not None and outcome.error.kind in ("machine", "internal"):
+        process.end_marked(Mark(taken.opened.token))
+    worker.modules.note(taken.opened.acquired_at)
+    return outcome
+
+
+def _job(worker: Worker, taken: Claim) -> Job:
     if taken.task.needs:
         ids = worker.queue.expand(taken.id, taken.task)
         needed = {i: worker.project.result_path(i) for i in ids}
         aside = worker.project.aside_path(worker.life.name, "needs.new")
         disk.replace(worker.scratch.needs, disk.encode(needed), aside)
     disk.unlink(worker.scratch.progress)
-    return runners.run(
-        Job(
-            claim=taken,
-            project=worker.project,
-            settings=worker.settings,
-            secrets=worker.secrets,
-            scratch=worker.scratch,
-            stop=worker.stop,
-            capture=worker.capture,
-            worker=worker.life.name,
-        )
+    return Job(
+        claim=taken,
+        project=worker.project,
+        settings=worker.settings,
+        secrets=worker.secrets,
+        scratch=worker.scratch,
+        stop=worker.stop,
+        capture=worker.capture,
+        worker=worker.life.name,
     )
 
 
@@ -143,8 +168,7 @@ def _finish(worker: Worker, taken: Claim, outcome: Outcome) -> Ending:
             ending = end(worker.desk, taken, outcome, now)
         except OSError as error:
             if worker.stop.now:
-                taken.hold.ledger.let_go()  # its attempt stays open: lost, and run again
-                raise
+                raise  # its attempt stays open: lost, and run again
             message = f"cannot write the result of {taken.id}: {error.strerror}"
             _rest(worker, f"{message}; trying again", type(error).__name__)
     if outcome.why is Why.FAULT:
@@ -176,23 +200,44 @@ def work_stealing_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
             return LoopEnd.UNWELL
         if work_once(worker):
             continue
-        if until_done and worker.queue.outlook().quiet:
+        if until_done and _nothing_left(worker):
             return LoopEnd.DONE
         idle(worker)
     return LoopEnd.STOPPED
 
 
+def _nothing_left(worker: Worker) -> bool:
+    if not worker.queue.outlook().quiet:
+        return False
+    worker.refresh()  # an event may have told only a part of it
+    return not len(worker.queue) and worker.queue.outlook().quiet
+
+
 def idle(worker: Worker) -> None:
-    """Nothing is ready: rescue, then sleep until something changes."""
+    """Nothing is ready: rescue, tidy, then sleep until something changes."""
+    try:
+        _rescue(worker)
+        if not worker.watching:
+            _watch(worker)
+            worker.refresh()  # what came before the watch began was no event
+        if not len(worker.queue):
+            worker.stop.bell.wait(_patience(worker))
+            _learn(worker)
+    except OSError as error:
+        _rest(worker, f"cannot look for tasks: {error.strerror}", type(error).__name__)
+
+
+def _rescue(worker: Worker) -> None:
     for task_id in worker.queue.held():
         if rescue.rescue(worker.project, worker.holder, task_id):
             worker.queue.forget(task_id)  # its lock is free now: try it at once
-    if not worker.watching:
-        _watch(worker)
-        worker.refresh()  # what came before the watch began was no event
-        if len(worker.queue):
-            return
-    worker.stop.bell.wait(_patience(worker))
+    tick = time.monotonic()
+    if tick >= worker.sweep_due:
+        worker.sweep_due = tick + SWEEP_EVERY
+        rescue.sweep(worker.project, worker.holder, time.time())
+
+
+def _learn(worker: Worker) -> None:
     changes = worker.watcher.take()
     if changes.everything or not changes.ids:
         worker.refresh()

@@ -8,17 +8,19 @@ lock, a queue, a journal, the files its callables print to, and a heart that
 beats in a thread of its own.
 """
 
+import errno
 import os
 import time
 from types import TracebackType
 from typing import Self
 
-from farm import control, disk, life
+from farm import disk, life, rescue
 from farm.backoff import AdaptiveBackoff
 from farm.capture import Capture
 from farm.claim import Holder
 from farm.commit import Desk, End, Ending
 from farm.config import Settings
+from farm.control import Control
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.job import Scratch, Secrets
@@ -62,7 +64,8 @@ class Worker:
         self.watcher = Watcher(project, stop.bell)
         self.watching = False
         self.events = True  #: whether the system gives us file events
-        self.queue = Queue(project, distrust=_was_unclean(project, life_.name))
+        self.queue = Queue(project)
+        self.sweep_due = 0.0  #: monotonic seconds
         self.scratch = Scratch(
             needs=project.aside_path(life_.name, "needs.json"),
             progress=project.aside_path(life_.name, "progress"),
@@ -71,6 +74,7 @@ class Worker:
         self.listing_took = 0.0  #: seconds
         self.backoff = AdaptiveBackoff(base_delay=0.2, max_delay=30.0)
         self._supervisor = supervisor
+        self._control = Control(project)
         self._written: Health | None = None
         self.heart = Heart(life_, settings.heartbeat, self._at_beat, self._no_beat)
 
@@ -96,6 +100,8 @@ class Worker:
         worker.capture.begin()
         os.chdir(project.root)
         worker.heart.start()
+        if rescue.was_unclean(project, born.record.who):
+            rescue.check_results(project, worker.holder, time.time())
         return worker
 
     def __enter__(self) -> Self:
@@ -124,7 +130,7 @@ class Worker:
     def _at_beat(self) -> None:
         if self._supervisor is not None and os.getppid() != self._supervisor:
             self.stop.ask_once("its supervisor is gone")
-        if control.read(self.project).drain:
+        if self._control.read().drain:
             self.stop.ask_once("drain")
         health = Health(
             task=self.current,
@@ -138,6 +144,8 @@ class Worker:
 
     def _no_beat(self, error: OSError) -> None:
         self.say(f"cannot beat: {error.strerror}")
+        if error.errno == errno.EBADF:  # a task closed what is not its own
+            self.stop.ask_once("its life lock was closed")
 
     # -- looking for work ----------------------------------------------------
 
@@ -145,8 +153,16 @@ class Worker:
         """Look at the whole folder."""
         began = time.monotonic()
         self.queue.refresh(time.time(), began, self._stripe())
+        if self.queue.drains:
+            self.stop.ask_once("drain")
         self.listed_at = time.monotonic()
         self.listing_took = self.listed_at - began
+
+    def stop_watching(self) -> None:
+        """A busy worker watches no files."""
+        if self.watching:
+            self.watcher.stop()
+            self.watching = False
 
     def _stripe(self) -> Stripe:
         names = self.project.worker_names()
@@ -157,8 +173,11 @@ class Worker:
     def next_item(self) -> Ready | Doomed | None:
         """The best task to try; looks at the folder when that is due."""
         age = time.monotonic() - self.listed_at
-        if age > max(REFRESH_EVERY, REFRESH_SHARE * self.listing_took):
+        due = age > max(REFRESH_EVERY, REFRESH_SHARE * self.listing_took)
+        if due or self.queue.orders_changed():
             self.refresh()
+            if self.stop.soon:
+                return None
         item = self.queue.next()
         if item is None and not self.watching:
             self.refresh()
@@ -182,7 +201,10 @@ class Worker:
             message=ending.error.message if ending.error else "",
         )
         if ending.end is not End.FENCED:
-            self.journal.append(entry)
+            try:
+                self.journal.append(entry)
+            except OSError as error:  # only a cache: the result is what counts
+                self.say(f"cannot write the journal: {error.strerror}")
         if self._supervisor is None:
             self.say(describe(ending))
 
@@ -197,15 +219,3 @@ def describe(ending: Ending) -> str:
     if ending.end is End.RETRY:
         return f"{ending.id} {ending.why}, attempt {ending.attempt}, runs again{said}"
     return f"{ending.id} {ending.status} in {ending.duration:.2f} s{said}"
-
-
-def _was_unclean(project: Project, me: str) -> bool:
-    """Whether a worker of another boot died here: a power cut empties files."""
-    mine = life.read(project, me)
-    for name in project.worker_names():
-        seen = life.read(project, name)
-        if life.observe(project, name) is not life.LifeLock.FREE:
-            continue
-        if seen is None or mine is None or seen[1].who.boot != mine[1].who.boot:
-            return True
-    return False

@@ -6,6 +6,7 @@ import sys
 import click
 
 from farm.cli.common import PROJECT_ARGUMENT, Place, settings_of
+from farm.life import check_name
 from farm.project import Project, check_trust
 from farm.work import LoopEnd, work_stealing_loop
 from farm.worker import Worker
@@ -38,6 +39,8 @@ def command(
       farm worker ./project
       farm worker /mnt/shared/project --until-done --name night-shift-1
     """
+    if name is not None:
+        check_name(name)
     there = Project.open(place.find(project))
     settings = settings_of(there, {})
     check_trust(there, trust=settings.trust)

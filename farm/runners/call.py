@@ -56,9 +56,12 @@ def run(job: Job) -> Outcome:
         message = f"interrupted because its worker was told to stop ({job.stop.reason})"
         outcome = Outcome(Why.DRAINED, error=Error("drained", message))
     finally:
-        job.stop.interruptible = False
+        _disarm(job)
+        job.stop.listen_again()  # an event loop may have taken the signals
     if outcome.why is not Why.SUCCEEDED:
-        process.end_marked(Mark(job.claim.opened.token))
+        # What it forked has no environment of its own, but our lock.
+        lock = (*job.claim.hold.ledger.inode, os.getpid())
+        process.end_marked(Mark(job.claim.opened.token, lock))
     taken = job.capture.take({1: job.log("out"), 2: job.log("err")})
     return msgspec.structs.replace(outcome, stdout=taken.get(1), stderr=taken.get(2))
 
@@ -76,7 +79,6 @@ def _run(job: Job) -> Outcome:
             returned = function(*task.args, **task.kwargs)
             if inspect.isawaitable(returned):
                 returned = asyncio.run(_awaited(returned))
-                job.stop.listen()  # an event loop may have taken the wake-up pipe
     except TaskFileError as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     except (DeadlineError, StoppedAtOnceError):
@@ -85,10 +87,7 @@ def _run(job: Job) -> Outcome:
         cause = error.__cause__ or error
         return Outcome(Why.FAILED, error=_described("import", cause, str(error)))
     except BaseException as error:  # noqa: BLE001 - a task may raise anything, also SystemExit
-        message = (
-            f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        )
-        return Outcome(Why.FAILED, error=_described("exception", error, message))
+        return Outcome(Why.FAILED, error=_described("exception", error, _said(error)))
     return _returned(returned)
 
 
@@ -103,11 +102,11 @@ async def _awaited(returned: Any) -> object:
 def _surroundings(job: Job) -> Iterator[None]:
     """The task's folder and variables; what was there before comes back."""
     wanted = task_variables(job, os.environ) | child_variables(job)
-    before = {name: os.environ.get(name) for name in wanted}
     folder = working_folder(job)
-    os.environ.update(wanted)
-    os.chdir(folder)
+    before = {name: os.environ.get(name) for name in wanted}
     try:
+        os.environ.update(wanted)
+        os.chdir(folder)
         yield
     finally:
         os.chdir(job.project.root)
@@ -122,31 +121,33 @@ def _surroundings(job: Job) -> Iterator[None]:
 def _deadline(job: Job) -> Iterator[None]:
     """Interrupt at the deadline, and end the whole worker a grace later.
 
-    RACE: the alarm may come after the function returned and before it is
-    disarmed. Then the deadline has passed all the same, and says so.
+    RACE: the alarm may come at any moment until it is disarmed, also in here and
+    after the function returned. Then the deadline has passed all the same; `run`
+    says so, and disarms once more whatever was interrupted.
     """
     timeout = job.claim.opened.timeout
-    armed = timeout is not None
-
-    def alarm(_number: int, _frame: FrameType | None) -> None:
-        if armed:
-            raise DeadlineError
-
-    job.stop.interruptible = True
-    if timeout is not None:
-        signal.signal(signal.SIGALRM, alarm)
-        signal.setitimer(signal.ITIMER_REAL, timeout, _REPEAT)
-        faulthandler.dump_traceback_later(
-            timeout + job.settings.grace, exit=True, file=job.capture.stacks
-        )
     try:
+        job.stop.interruptible = True
+        if timeout is not None:
+            signal.signal(signal.SIGALRM, _alarm)
+            faulthandler.dump_traceback_later(
+                timeout + job.settings.grace, exit=True, file=job.capture.stacks
+            )
+            signal.setitimer(signal.ITIMER_REAL, timeout, _REPEAT)
         yield
     finally:
-        armed = False
-        job.stop.interruptible = False
-        if timeout is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            faulthandler.cancel_dump_traceback_later()
+        _disarm(job)
+
+
+def _alarm(_number: int, _frame: FrameType | None) -> None:
+    raise DeadlineError
+
+
+def _disarm(job: Job) -> None:
+    job.stop.interruptible = False
+    if job.claim.opened.timeout is not None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        faulthandler.cancel_dump_traceback_later()
 
 
 # -- the function ----------------------------------------------------------------
@@ -180,9 +181,18 @@ def _described(kind: str, error: BaseException, message: str) -> Error:
     return Error(
         kind,
         _plain(message),
-        type=type(error).__name__,
+        type=_plain(type(error).__name__),
         traceback=_plain(_own_traceback(error)) or None,
     )
+
+
+def _said(error: BaseException) -> str:
+    """The exception's class and words; a class may fail to say any."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}" if str(error) else name
+    except Exception:  # noqa: BLE001 - its own __str__ is broken
+        return name
 
 
 def _plain(text: str) -> str:
@@ -235,7 +245,7 @@ def fault_in(value: object, where: str = "value", depth: int = 0) -> str | None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                return f"{where} has the key {key!r}, which is {_a(key)}, no string"
+                return f"{where} has a key that is {_a(key)}, no string"
             if fault := fault_in(inner, f'{where}["{key}"]', depth + 1):
                 return fault
         return None

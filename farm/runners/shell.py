@@ -28,7 +28,16 @@ from farm.states import Why
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
 _LAST_WORDS = 300  # bytes of stderr from which the last line goes into the reason
 _MACHINE = frozenset(
-    {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EIO}
+    {
+        errno.EAGAIN,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EROFS,
+    }
 )
 
 
@@ -37,7 +46,7 @@ def run(job: Job) -> Outcome:
     logs = {suffix: job.log(suffix) for suffix in ("out", "err")}
     fds: list[int] = []
     try:
-        fds.append(_open_log(logs["out"]))
+        fds = [_open_log(logs["out"])]
         fds.append(_open_log(logs["err"]))
         outcome = _run(job, fds[0], fds[1])
     except TaskFileError as fault:

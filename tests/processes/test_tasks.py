@@ -1,0 +1,518 @@
+"""What a task sees, and what of it is kept: commands and callables, for real."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.driver import Farm
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.processes
+
+INLINE = 16 * 1024  # bytes of output that a result holds
+
+
+def run(farm: Farm, **task: Any) -> dict[str, Any]:
+    """Drop one task, let a worker run it; its result."""
+    farm.drop("job", **task)
+    farm.work(FARM_GRACE="0.5")
+    return farm.result("job")
+
+
+def call(farm: Farm, body: str, **task: Any) -> dict[str, Any]:
+    """Let a worker call a function with this body; the result."""
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    farm.write("module.py", f"def go(*args, **kwargs):\n{lines}\n")
+    return run(farm, call="module:go", **task)
+
+
+def python(text: str) -> list[str]:
+    """A command that runs this text with Python."""
+    return [sys.executable, "-c", text]
+
+
+# -- output ----------------------------------------------------------------------------
+
+
+def test_stdout_and_stderr_are_kept_apart(farm: Farm) -> None:
+    result = run(farm, run="echo out; echo err >&2")
+
+    assert (result["stdout"], result["stderr"]) == ("out\n", "err\n")
+    assert "stdout_path" not in result
+    assert list((farm.state / "logs").iterdir()) == []
+
+
+def test_what_a_callable_prints_is_kept(farm: Farm) -> None:
+    body = "import os, sys\nprint('out')\nprint('err', file=sys.stderr)\n"
+    result = call(farm, f"{body}os.system('echo child')")
+
+    assert sorted(result["stdout"].split()) == ["child", "out"]
+    assert result["stderr"] == "err\n"
+
+
+def test_each_callable_has_its_own_output(farm: Farm) -> None:
+    farm.write("says.py", "def go(word):\n    print(word)\n")
+    farm.drop("a", call="says:go", args=["first"])
+    farm.drop("b", call="says:go", args=["second"])
+    farm.work()
+
+    assert farm.result("a")["stdout"] == "first\n"
+    assert farm.result("b")["stdout"] == "second\n"
+
+
+def test_output_that_just_fits_is_inside_the_result(farm: Farm) -> None:
+    result = run(farm, run=python(f"print('x' * {INLINE - 1})"))
+
+    assert len(result["stdout"]) == INLINE
+    assert "stdout_path" not in result
+
+
+def test_longer_output_is_a_file_and_its_tail_is_in_the_result(farm: Farm) -> None:
+    result = run(farm, run=python(f"print('begin' + 'x' * {INLINE} + 'end')"))
+    kept = (farm.root / result["stdout_path"]).read_text()
+
+    assert kept.startswith("begin")
+    assert len(kept) == INLINE + 9
+    assert result["stdout"] == kept[-INLINE:]
+
+
+@pytest.mark.parametrize("kind", ["run", "call"])
+def test_fifty_megabytes_of_output_do_no_harm(farm: Farm, kind: str) -> None:
+    text = "for _ in range(50): print('x' * (2**20 - 1))"
+    result = run(farm, run=python(text)) if kind == "run" else call(farm, text)
+
+    assert result["status"] == "succeeded"
+    assert (farm.root / result["stdout_path"]).stat().st_size == 50 * 2**20
+    assert len(result["stdout"]) == INLINE
+
+
+def test_bytes_that_are_no_text_are_kept_in_a_file(farm: Farm) -> None:
+    result = run(farm, run=r"printf 'a\377\376\000b'")
+
+    assert (farm.root / result["stdout_path"]).read_bytes() == b"a\xff\xfe\0b"
+    assert result["stdout"] == "a\ufffd\ufffd\0b"
+
+
+def test_nul_bytes_are_text(farm: Farm) -> None:
+    assert run(farm, run=r"printf 'a\000b'")["stdout"] == "a\0b"
+
+
+def test_what_a_task_reads_is_empty(farm: Farm) -> None:
+    assert run(farm, run="cat; echo end")["stdout"] == "end\n"
+
+
+# -- how commands end --------------------------------------------------------------------
+
+
+def test_an_exit_code_fails_with_the_last_words(farm: Farm) -> None:
+    result = run(farm, run="echo first >&2; echo 'disk is full' >&2; exit 3")
+
+    assert (result["status"], result["exit_code"]) == ("failed", 3)
+    assert result["error"]["kind"] == "exit"
+    assert result["error"]["message"] == "exit code 3: disk is full"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(0, "succeeded"), (3, "succeeded"), (4, "failed")]
+)
+def test_exit_codes_may_be_declared_good(farm: Farm, code: int, status: str) -> None:
+    result = run(farm, run=f"exit {code}", ok_exit_codes=[0, 3])
+
+    assert (result["status"], result["exit_code"]) == (status, code)
+
+
+def test_a_signal_is_named(farm: Farm) -> None:
+    result = run(farm, run="kill -SEGV $$")
+
+    assert (result["status"], result["signal"]) == ("failed", "SIGSEGV")
+    assert result["error"]["message"] == "killed by SIGSEGV"
+    assert "exit_code" not in result
+
+
+def test_a_list_is_run_without_a_shell(farm: Farm) -> None:
+    assert run(farm, run=["echo", "$HOME; *"])["stdout"] == "$HOME; *\n"
+
+
+def test_a_program_that_is_not_there_fails_and_is_named(farm: Farm) -> None:
+    result = run(farm, run=["no-such-program"])
+
+    assert (result["status"], result["error"]["kind"]) == ("failed", "spawn")
+    assert "no-such-program" in result["error"]["message"]
+
+
+# -- timeouts ------------------------------------------------------------------------------
+
+
+def test_a_timeout_ends_the_whole_group_also_who_ignores_it(farm: Farm) -> None:
+    stubborn = "sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 0.02; done'"
+    command = f"{stubborn} & while [ ! -s pid ]; do sleep 0.02; done; sleep 1000"
+    result = run(farm, run=command, timeout=1)
+
+    assert result["status"] == "timed_out"
+    assert result["attempts"][0]["counted"] is True
+    assert "timed out after 1 s" in result["error"]["message"]
+    assert not is_running(int((farm.root / "pid").read_text()))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs code."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+def test_a_command_may_tidy_up_at_its_timeout(farm: Farm) -> None:
+    command = "trap 'echo tidied; exit 0' TERM; while :; do sleep 0.02; done"
+    result = run(farm, run=command, timeout=0.5)
+
+    assert (result["status"], result["stdout"]) == ("timed_out", "tidied\n")
+
+
+def test_a_callable_is_interrupted_at_its_timeout(farm: Farm) -> None:
+    result = call(farm, "import time\nwhile True: time.sleep(0.02)", timeout=0.3)
+
+    assert result["status"] == "timed_out"
+    assert "timed out after 0.3 s" in result["error"]["message"]
+
+
+def test_a_callable_that_swallows_exceptions_times_out_too(farm: Farm) -> None:
+    body = "while True:\n    try:\n        while True: pass\n    except Exception: pass"
+
+    assert call(farm, body, timeout=0.3)["status"] == "timed_out"
+
+
+def test_a_worker_goes_on_after_a_callable_timed_out(farm: Farm) -> None:
+    farm.write("slow.py", "def go():\n    while True: pass\n")
+    farm.drop("a", call="slow:go", timeout=0.3)
+    farm.drop("b", run="true", timeout="1h")
+    farm.work()
+
+    assert farm.status_of("b") == "succeeded"
+    assert farm.result("a")["worker"] == farm.result("b")["worker"]
+
+
+# -- the environment -----------------------------------------------------------------------
+
+
+def test_env_is_added(farm: Farm) -> None:
+    result = run(farm, run='echo "$COLOUR"', env={"COLOUR": "dark red"})
+
+    assert result["stdout"] == "dark red\n"
+
+
+def test_env_of_a_callable_is_gone_afterwards(farm: Farm) -> None:
+    farm.write(
+        "reads.py", "import os\ndef go():\n    return os.environ.get('COLOUR')\n"
+    )
+    farm.drop("a", call="reads:go", env={"COLOUR": "red"})
+    farm.drop("b", call="reads:go")
+    farm.work()
+
+    assert farm.result("a")["value"] == "red"
+    assert farm.result("b").get("value") is None
+
+
+SECRETS = ["DEMO_API_KEY", "DEMO_TOKEN", "DEMO_SECRET_WORD", "demo_password"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_what_looks_like_a_secret_is_left_out_unless_named(
+    farm: Farm, name: str
+) -> None:
+    farm.write(
+        "reads.py", "import os\ndef go(name):\n    return os.environ.get(name)\n"
+    )
+    farm.drop("not-named", run=f'echo "${name}"')
+    farm.drop("named", run=f'echo "${name}"', env_from=[name])
+    farm.drop("call-not-named", call="reads:go", args=[name])
+    farm.drop("call-named", call="reads:go", args=[name], env_from=[name])
+    farm.work(**{name: "harmless"})
+
+    assert farm.result("not-named")["stdout"] == "\n"
+    assert farm.result("named")["stdout"] == "harmless\n"
+    assert farm.result("call-not-named").get("value") is None
+    assert farm.result("call-named")["value"] == "harmless"
+
+
+def test_a_variable_that_is_not_set_fails_and_is_named(farm: Farm) -> None:
+    result = run(farm, run="true", env_from=["DEMO_API_KEY"])
+
+    assert result["status"] == "failed"
+    assert "DEMO_API_KEY" in result["error"]["message"]
+
+
+def test_a_task_knows_who_it_is(farm: Farm) -> None:
+    names = ["TASK_ID", "TASK_FILE", "ATTEMPT", "TOKEN", "WORKER", "PROJECT"]
+    result = run(farm, run="; ".join(f'echo "$FARM_{name}"' for name in names))
+    said = dict(zip(names, result["stdout"].splitlines(), strict=True))
+
+    assert said == {
+        "TASK_ID": "job",
+        "TASK_FILE": str(farm.tasks / "job.json"),
+        "ATTEMPT": "1",
+        "TOKEN": result["token"],
+        "WORKER": result["worker"],
+        "PROJECT": str(farm.root),
+    }
+
+
+def test_settings_of_farm_are_not_passed_on(farm: Farm) -> None:
+    assert run(farm, run='echo "$FARM_HEARTBEAT"')["stdout"] == "\n"
+
+
+def test_a_task_can_read_the_results_it_needed(farm: Farm) -> None:
+    farm.write("sums.py", SUMS)
+    for number in (1, 2):
+        farm.drop(f"parts/{number}", call="sums:part", args=[number])
+    farm.drop("total", call="sums:total", needs=["parts/*"])
+    farm.work()
+
+    assert farm.result("total")["value"] == {"parts/1": 1, "parts/2": 2}
+
+
+SUMS = """
+import json, os
+
+
+def part(number):
+    return number
+
+
+def total():
+    with open(os.environ["FARM_NEEDS"]) as needs:
+        paths = json.load(needs)
+    return {i: json.load(open(path))["value"] for i, path in paths.items()}
+"""
+
+
+def test_progress_shows_in_status(farm: Farm) -> None:
+    gate = farm.gate()
+    said = 'echo "0.25 unpacking" >> "$FARM_PROGRESS"'
+    farm.drop(
+        "job", run=f'{said}; echo "0.61 packing" >> "$FARM_PROGRESS"; {gate.command}'
+    )
+    farm.start_worker()
+    gate.wait_reached()
+    (running,) = json.loads(farm.farm("status", "--json").stdout)["running"]
+
+    assert (running["id"], running["progress"]) == ("job", 0.61)
+    assert running["message"] == "packing"
+
+
+@pytest.mark.parametrize("kind", ["run", "call"])
+def test_a_task_runs_in_the_project_or_in_cwd(farm: Farm, kind: str) -> None:
+    (farm.root / "sub").mkdir()
+    farm.write("where.py", "import os\ndef go():\n    print(os.getcwd())\n")
+    task = {"run": "pwd"} if kind == "run" else {"call": "where:go"}
+    farm.drop("above", **task)
+    farm.drop("below", **task, cwd="sub")
+    farm.drop("above-again", **task)
+    farm.work()
+
+    assert farm.result("above")["stdout"] == f"{farm.root}\n"
+    assert farm.result("below")["stdout"] == f"{farm.root}/sub\n"
+    assert farm.result("above-again")["stdout"] == f"{farm.root}\n"
+
+
+def test_a_cwd_that_is_not_there_fails_and_is_named(farm: Farm) -> None:
+    result = run(farm, run="true", cwd="nowhere")
+
+    assert result["status"] == "failed"
+    assert "nowhere" in result["error"]["message"]
+
+
+# -- callables -----------------------------------------------------------------------------
+
+
+def test_arguments_go_in_and_the_value_comes_out(farm: Farm) -> None:
+    body = "return {'args': args, 'kwargs': kwargs}"
+    result = call(farm, body, args=[1, "two"], kwargs={"three": [3.5, None, True]})
+
+    assert result["value"] == {
+        "args": [1, "two"],
+        "kwargs": {"three": [3.5, None, True]},
+    }
+
+
+def test_an_async_callable_is_awaited(farm: Farm) -> None:
+    farm.write(
+        "later.py",
+        "import asyncio\nasync def go():\n    await asyncio.sleep(0.01)\n    return 7\n",
+    )
+
+    assert run(farm, call="later:go")["value"] == 7
+
+
+def test_a_worker_stops_tidily_after_an_async_callable(farm: Farm) -> None:
+    farm.write("later.py", "async def go():\n    return 7\n")
+    farm.drop("job", call="later:go")
+    worker = farm.start_worker()
+    farm.wait_for("succeeded", "job")
+    farm.signal(worker, signal.SIGTERM)
+
+    assert worker.wait(20) == 130
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("{'a': [1, {2}]}", ['value["a"][1]', "set"]),
+        ("object()", ["value is", "object"]),
+        ("{1: 2}", ["value", "int"]),
+        ("[float('nan')]", ["value[0]", "nan"]),
+        ("b'raw'", ["value is", "bytes"]),
+        ("10 ** 30", ["value is", "64 bits"]),
+        ("'\\ud800'", ["value is", "Unicode"]),
+    ],
+)
+def test_a_value_that_json_cannot_hold_fails_and_is_placed(
+    farm: Farm, value: str, words: list[str]
+) -> None:
+    result = call(farm, f"return {value}")
+    message = result["error"]["message"]
+
+    assert (result["status"], result["error"]["kind"]) == ("failed", "value")
+    assert [word for word in words if word not in message] == []
+
+
+def test_a_traceback_shows_the_project_and_not_farm(farm: Farm) -> None:
+    result = call(farm, "return 1 // args[0]", args=[0])
+    error = result["error"]
+
+    assert (error["kind"], error["type"]) == ("exception", "ZeroDivisionError")
+    assert "module.py" in error["traceback"]
+    assert "return 1 // args[0]" in error["traceback"]
+    assert "runners" not in error["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("nothing:go", "nothing"),
+        ("here:nothing", "nothing"),
+        ("here:go.further", "further"),
+        ("broken:go", "ZeroDivisionError"),
+        ("here:number", "int"),
+    ],
+)
+def test_what_cannot_be_imported_fails_and_is_named(
+    farm: Farm, name: str, word: str
+) -> None:
+    farm.write("here.py", "number = 1\ndef go():\n    pass\n")
+    farm.write("broken.py", "1 / 0\n")
+    result = run(farm, call=name)
+
+    assert (result["status"], result["error"]["kind"]) == ("failed", "import")
+    assert word in result["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise SystemExit(0)",
+        "import sys; sys.exit('bye')",
+        "raise KeyboardInterrupt",
+        "raise GeneratorExit",
+    ],
+)
+def test_a_callable_cannot_end_the_worker_by_an_exception(
+    farm: Farm, body: str
+) -> None:
+    farm.drop("z-later", run="true")
+    result = call(farm, body)
+
+    assert (result["status"], result["error"]["kind"]) == ("failed", "exception")
+    assert farm.status_of("z-later") == "succeeded"
+    assert farm.result("z-later")["worker"] == result["worker"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import sys; sys.stdout.close()",
+        "import sys; sys.stderr = None",
+        "import os; os.chdir('/')",
+        "import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)",
+    ],
+)
+def test_what_a_callable_leaves_broken_does_not_reach_the_next(
+    farm: Farm, body: str
+) -> None:
+    farm.write("fine.py", "import os\ndef go():\n    print(os.getcwd())\n")
+    farm.drop("z-next", call="fine:go")
+    result = call(farm, body)
+
+    assert result["status"] == "succeeded"
+    assert farm.result("z-next")["stdout"] == f"{farm.root}\n"
+    assert farm.result("z-next")["worker"] == result["worker"]
+
+
+# -- modules that change -------------------------------------------------------------------
+
+
+def version(farm: Farm, number: int) -> None:
+    """Write a module whose function returns this number; always the same size."""
+    aside = farm.write("changing.py.new", f"def go():\n    return {number}\n")
+    aside.rename(farm.root / "changing.py")
+
+
+def test_a_changed_module_is_picked_up_by_the_next_task(farm: Farm) -> None:
+    version(farm, 1)
+    worker = farm.start_worker()
+    values = []
+    for number in (1, 2, 3):
+        version(farm, number)
+        wait_until(lambda n=number: newest(farm) == n, on_timeout=farm.describe)  # type: ignore[misc]  # bound here
+        values.append(number)
+
+    assert values == [1, 2, 3]
+    assert worker.poll() is None
+
+
+def newest(farm: Farm) -> object:
+    """What the function returns to a task that is dropped now."""
+    name = farm.drop(f"t{len(list(farm.tasks.iterdir()))}", call="changing:go")
+    return farm.wait_for("succeeded", name)["value"]
+
+
+def test_two_edits_of_one_size_in_one_second_are_told_apart(farm: Farm) -> None:
+    version(farm, 1)
+    farm.start_worker()
+    first = newest(farm)
+    path = farm.root / "changing.py"
+    before = path.stat()
+    version(farm, 2)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1000))
+    wait_until(lambda: newest(farm) == 2, on_timeout=farm.describe)
+    version(farm, 3)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 2000))
+    wait_until(lambda: newest(farm) == 3, on_timeout=farm.describe)
+
+    assert first == 1
+    assert list(farm.root.rglob("__pycache__")) == []
+
+
+def test_a_module_beside_the_project_is_found_below_folders_too(farm: Farm) -> None:
+    farm.write("package/__init__.py", "")
+    farm.write(
+        "package/part.py", "class Tool:\n    @staticmethod\n    def go(): return 1\n"
+    )
+
+    assert run(farm, call="package.part:Tool.go")["value"] == 1
+
+
+# -- prompts -------------------------------------------------------------------------------
+
+
+def test_a_prompt_is_answered_that_no_agent_is_set_up(farm: Farm) -> None:
+    result = run(farm, prompt="Fix the failing test", agent="claude")
+
+    assert result["status"] == "failed"
+    assert "no agent named claude is set up" in result["error"]["message"]

@@ -1,0 +1,129 @@
+"""The journal: a cache that may be torn, deleted or foreign."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from farm.journal import Entry, Finals, Journal, Reader, rebuild
+from farm.project import Project
+from farm.states import Status, Why
+
+
+def entry(task_id: str, at: float = 1.0, status: Status | None = None) -> Entry:
+    return Entry(task_id, at, "ada", why=Why.FAILED, status=status)
+
+
+def write(project: Project, worker: str, *entries: Entry) -> None:
+    journal = Journal(project, worker)
+    for item in entries:
+        journal.append(item)
+    journal.close()
+
+
+def test_a_journal_is_made_with_its_first_line(project: Project) -> None:
+    journal = Journal(project, "ada")
+    before = Path(project.journal_path("ada")).exists()
+    journal.append(entry("a"))
+    journal.close()
+
+    assert (before, Path(project.journal_path("ada")).exists()) == (False, True)
+
+
+def test_a_line_holds_only_what_was_the_case(project: Project) -> None:
+    write(project, "ada", Entry("a", 1.0, "ada", status=Status.SKIPPED))
+
+    raw = Path(project.journal_path("ada")).read_bytes()
+
+    assert raw == b'{"id":"a","at":1.0,"worker":"ada","status":"skipped"}\n'
+
+
+def test_a_reader_sees_every_line_of_every_worker_once(project: Project) -> None:
+    reader = Reader(project)
+    write(project, "ada", entry("a"), entry("b"))
+    write(project, "bob", entry("c"))
+    first = reader.poll()
+    write(project, "ada", entry("d"))
+
+    assert sorted(e.id for e in first) == ["a", "b", "c"]
+    assert [[e.id for e in reader.poll()] for _ in range(2)] == [["d"], []]
+
+
+def test_each_workers_lines_keep_their_order(project: Project) -> None:
+    write(project, "ada", *[entry(i) for i in "dacb"])
+
+    assert [e.id for e in Reader(project).poll()] == list("dacb")
+
+
+def test_a_reader_from_now_on_sees_nothing_older(project: Project) -> None:
+    write(project, "ada", entry("a"))
+    reader = Reader(project, from_now=True)
+    write(project, "ada", entry("b"))
+    write(project, "bob", entry("c"))
+
+    assert sorted(e.id for e in reader.poll()) == ["b", "c"]
+
+
+def test_a_line_that_is_half_written_is_read_when_it_is_whole(
+    project: Project,
+) -> None:
+    path = Path(project.journal_path("ada"))
+    raw = msgspec.json.encode(entry("a")) + b"\n"
+    reader = Reader(project)
+    path.write_bytes(raw[:10])
+    early = reader.poll()
+    path.write_bytes(raw)
+
+    assert early == []
+    assert [e.id for e in reader.poll()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"{", b"[]", b'{"id": 1}', b"\xff\0", b'{"status": "new"}']
+)
+def test_a_line_that_cannot_be_read_is_ignored(
+    project: Project, garbage: bytes
+) -> None:
+    good = msgspec.json.encode(entry("a"))
+    path = Path(project.journal_path("ada"))
+    path.write_bytes(b"\n".join([garbage, good, garbage, good, b""]))
+
+    assert [e.id for e in Reader(project).poll()] == ["a", "a"]
+
+
+def test_a_deleted_journal_is_no_error(project: Project) -> None:
+    write(project, "ada", entry("a"))
+    reader = Reader(project)
+    Path(project.journal_path("ada")).unlink()
+    Path(project.journal).rmdir()
+
+    assert reader.poll() == []
+    assert reader.is_empty
+
+
+def test_a_journal_with_a_line_is_not_empty(project: Project) -> None:
+    before = Reader(project).is_empty
+    write(project, "ada", entry("a"))
+
+    assert (before, Reader(project).is_empty) == (True, False)
+
+
+@pytest.mark.parametrize("order", [(1.0, 2.0), (2.0, 1.0)], ids=["asc", "desc"])
+def test_the_latest_line_says_how_a_task_ended(
+    project: Project, order: tuple[float, float]
+) -> None:
+    status = {1.0: Status.FAILED, 2.0: Status.SUCCEEDED}
+    for worker, at in zip(("ada", "bob"), order, strict=True):
+        write(project, worker, entry("a", at, status[at]))
+    finals = Finals(project)
+    finals.poll()
+
+    assert finals.status("a") is Status.SUCCEEDED
+    assert finals.status("b") is None
+
+
+def test_a_journal_is_rebuilt_from_results(project: Project) -> None:
+    heads = {"a": (Status.FAILED, 5.0), "b": (Status.SUCCEEDED, 6.0)}
+    rebuild(project, "rebuilt", heads)
+
+    assert {e.id: (e.status, e.at) for e in Reader(project).poll()} == heads

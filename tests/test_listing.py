@@ -1,0 +1,214 @@
+"""The listing: names only, and no folder is read twice without need."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from farm import listing as module
+from farm.listing import Listing
+from farm.project import Project
+
+OLD = 1_000_000_000  # POSIX seconds, long ago
+
+
+class Looks:
+    """A listing, and the folders it has read."""
+
+    def __init__(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.listing = Listing(project)
+        self.read: list[str] = []
+        really_read = module._read_folder
+
+        def read(path: str, prefix: str) -> module.Folder:
+            self.read.append(prefix)
+            return really_read(path, prefix)
+
+        monkeypatch.setattr(module, "_read_folder", read)
+
+    def look(self) -> list[str]:
+        """Which folders one more look has read."""
+        self.read.clear()
+        self.listing.refresh()
+        return sorted(self.read)
+
+
+@pytest.fixture
+def looks(project: Project, monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(project, monkeypatch)
+
+
+def put(project: Project, name: str) -> Path:
+    path = Path(project.tasks, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def age(project: Project, *names: str) -> None:
+    """Make the folders look as if nothing had happened in them for years."""
+    for name in names:
+        os.utime(Path(project.tasks, name), (OLD, OLD))
+
+
+def test_tasks_and_results_are_told_apart_by_name(
+    project: Project, looks: Looks
+) -> None:
+    for name in ("a.json", "a.result.json", "t/b.json", "t/u/c.json", "notes.txt"):
+        put(project, name)
+    looks.look()
+
+    assert looks.listing.tasks() == {"a", "t/b", "t/u/c"}
+    assert looks.listing.results() == {"a"}
+
+
+def test_hidden_names_are_never_tasks(project: Project, looks: Looks) -> None:
+    for name in (".a.json", ".git/b.json", "t/.c.json"):
+        put(project, name)
+    looks.look()
+
+    assert looks.listing.tasks() == set()
+
+
+def test_a_folder_named_like_a_task_is_one_and_is_not_entered(
+    project: Project, looks: Looks
+) -> None:
+    put(project, "a.json/b.json")
+    looks.look()
+
+    assert looks.listing.tasks() == {"a"}
+
+
+def test_linked_folders_are_not_followed(
+    project: Project, looks: Looks, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "b.json").touch()
+    Path(project.tasks, "link").symlink_to(tmp_path / "other")
+    Path(project.tasks, "loop").symlink_to(project.tasks)
+    looks.look()
+
+    assert looks.listing.tasks() == set()
+
+
+def test_a_folder_that_did_not_change_is_not_read_again(
+    project: Project, looks: Looks
+) -> None:
+    put(project, "t/a.json")
+    age(project, "", "t")
+    first = looks.look()
+
+    assert (first, looks.look()) == (["", "t/"], [])
+    assert looks.listing.tasks() == {"t/a"}
+
+
+def test_only_the_folder_that_changed_is_read_again(
+    project: Project, looks: Looks
+) -> None:
+    put(project, "t/a.json")
+    put(project, "u/b.json")
+    age(project, "", "t", "u")
+    looks.look()
+    put(project, "u/c.json")
+
+    assert looks.look() == ["u/"]
+    assert looks.listing.tasks() == {"t/a", "u/b", "u/c"}
+
+
+def test_a_folder_that_changed_a_moment_ago_is_read_again(
+    project: Project, looks: Looks
+) -> None:
+    put(project, "a.json")
+    before = Path(project.tasks).stat().st_mtime_ns
+    looks.look()
+    put(project, "b.json")
+    os.utime(project.tasks, ns=(before, before))  # within one tick of the clock
+
+    assert looks.look() == [""]
+    assert looks.listing.tasks() == {"a", "b"}
+
+
+def test_a_folder_of_the_future_is_read_again(project: Project, looks: Looks) -> None:
+    os.utime(project.tasks, (4_000_000_000, 4_000_000_000))
+    looks.look()
+
+    assert looks.look() == [""]
+
+
+def test_a_removed_folder_is_forgotten(project: Project, looks: Looks) -> None:
+    path = put(project, "t/a.json")
+    age(project, "", "t")
+    looks.look()
+    path.unlink()
+    path.parent.rmdir()
+    changed = looks.listing.refresh()
+
+    assert changed
+    assert looks.listing.tasks() == set()
+
+
+def test_refresh_says_whether_anything_changed(project: Project, looks: Looks) -> None:
+    age(project, "")
+    said = [looks.listing.refresh(), looks.listing.refresh()]
+    put(project, "a.json")
+    said.append(looks.listing.refresh())
+
+    assert said == [True, False, True]
+
+
+def test_a_missing_tasks_folder_is_empty(project: Project, looks: Looks) -> None:
+    Path(project.tasks).rmdir()
+    looks.look()
+
+    assert looks.listing.tasks() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (b"a\nb.json", "holds a control character"),
+        (b"\xff.json", "not UTF-8"),
+        (b"x" * 250 + b".json", "too long"),
+    ],
+)
+def test_a_name_that_can_never_be_a_task_is_kept_apart(
+    project: Project, looks: Looks, name: bytes, sentence: str
+) -> None:
+    with open(os.path.join(os.fsencode(project.tasks), name), "wb"):  # noqa: PTH118, PTH123 - bytes
+        put(project, "a.json")
+    looks.look()
+
+    assert looks.listing.tasks() == {"a"}
+    assert [sentence in why for why in looks.listing.unusable().values()] == [True]
+
+
+def test_the_longest_name_with_a_result_is_a_task(
+    project: Project, looks: Looks
+) -> None:
+    longest = "x" * (255 - len(".result.json"))
+    put(project, f"{longest}.json")
+    looks.look()
+
+    assert looks.listing.tasks() == {longest}
+    assert looks.listing.unusable() == {}
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_disturbs_no_other(
+    project: Project, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(project, "closed/a.json")
+    put(project, "b.json")
+    really_scan = os.scandir
+
+    def scan(path: str) -> object:
+        if "closed" in path:
+            raise PermissionError(13, "Permission denied")
+        return really_scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    looks.look()
+
+    assert looks.listing.tasks() == {"b"}
+    assert looks.listing.unusable() == {
+        "closed/": "cannot look into this folder: Permission denied"
+    }
