@@ -220,9 +220,9 @@ def idle(worker: Worker) -> None:
         if not worker.watching:
             _watch(worker)
             worker.refresh()  # what came before the watch began was no event
-        if not len(worker.queue):
-            worker.stop.bell.wait(_patience(worker))
-            _learn(worker)
+            return  # ... and may be all that was left: look before the sleep
+        worker.stop.bell.wait(_patience(worker))
+        _learn(worker)
     except OSError as error:
         _rest(worker, f"cannot look for tasks: {error.strerror}", type(error).__name__)
 

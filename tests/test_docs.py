@@ -22,11 +22,12 @@ def command(verb: str) -> click.Command:
     return found
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_commands_help_ends_with_an_example(verb: str) -> None:
-    help_text = command(verb).help or ""
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_the_help_ends_with_a_block_headed_example(verb: str) -> None:
+    found = command(verb) if verb else main
+    text = found.get_help(click.Context(found, info_name=f"farm {verb}".strip()))
 
-    assert re.search(r"\n\s*Example:\n(.+\n?)+$", help_text.rstrip() + "\n")
+    assert re.fullmatch(r"  Example:\n(    \S.*\n?)+", text.rsplit("\n\n", 1)[1])
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -12,7 +12,7 @@ import traceback
 
 import click
 
-from farm.cli.common import PROJECT_OPTION, Place
+from farm.cli.common import PROJECT_OPTION, Place, example
 from farm.errors import FarmError
 
 VERBS = ("supervise", "worker", "status", "check")  # in order of use
@@ -39,8 +39,11 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
-    epilog="Exit codes: 0 all well, 1 a task did not succeed or farm could not go on,"
-    " 2 wrong usage, 130 interrupted.",
+    epilog=example(
+        "farm supervise ./project         # keep workers going; Ctrl-C stops",
+        'echo \'{"run": "make -j4"}\' > project/tasks/build.json',
+        "farm status ./project",
+    ),
 )
 @PROJECT_OPTION
 @click.version_option(package_name="dirfarm", prog_name="farm")
@@ -50,11 +53,8 @@ def main(ctx: click.Context, project: str | None) -> None:
 
     Drop tasks/build.json into a project; tasks/build.result.json appears beside it.
 
-    \b
-    Example:
-      farm supervise ./project         # keep workers going; Ctrl-C stops
-      echo '{"run": "make -j4"}' > project/tasks/build.json
-      farm status ./project
+    Exit codes: 0 all well, 1 a task did not succeed or farm could not go on,
+    2 wrong usage, 130 interrupted.
     """
     ctx.obj = Place(project)
 

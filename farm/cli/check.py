@@ -4,7 +4,7 @@ import os
 
 import click
 
-from farm.cli.common import PROJECT_OPTION, Place, plain, read_project
+from farm.cli.common import PROJECT_OPTION, Place, example, plain, read_project
 from farm.errors import TaskFileError, UsageError
 from farm.listing import Listing
 from farm.look import read_look
@@ -12,7 +12,12 @@ from farm.needs import Needs, circle_fault, circles
 from farm.project import Project
 
 
-@click.command()
+@click.command(
+    epilog=example(
+        "farm check",
+        "farm check tasks/build.json tasks/tiles/0-0.json",
+    ),
+)
 @PROJECT_OPTION
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @click.pass_obj
@@ -21,11 +26,6 @@ def command(place: Place, project: str | None, files: tuple[str, ...]) -> int:
 
     The words are those of the result that a worker would write. Without FILE,
     every task file of the project. Exit code 1 if anything is wrong.
-
-    \b
-    Example:
-      farm check
-      farm check tasks/build.json tasks/tiles/0-0.json
     """
     there = read_project(place.find(project))
     listing = Listing(there)

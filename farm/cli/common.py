@@ -30,6 +30,11 @@ _CONTROL = re.compile(
 )
 
 
+def example(*lines: str) -> str:
+    """The block that ends a command's help, lines as they are typed."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def plain(text: str) -> str:
     """Text from a task, without what could steer a terminal; on one line."""
     return _CONTROL.sub("", text.replace("\r\n", "\n")).replace("\n", " ")

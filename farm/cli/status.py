@@ -5,14 +5,26 @@ import time
 import click
 import msgspec
 
-from farm.cli.common import PROJECT_ARGUMENT, Place, duration, plain, read_project
+from farm.cli.common import (
+    PROJECT_ARGUMENT,
+    Place,
+    duration,
+    example,
+    plain,
+    read_project,
+)
 from farm.cli.screen import headline
 from farm.report import Report, age, survey
 
 MOST_WAITING = 20  # waiting tasks listed; the rest is counted
 
 
-@click.command()
+@click.command(
+    epilog=example(
+        "farm status",
+        "farm status ./project --json | jq .counts",
+    ),
+)
 @PROJECT_ARGUMENT
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead.")
 @click.pass_obj
@@ -20,11 +32,6 @@ def command(place: Place, project: str | None, *, as_json: bool) -> None:
     """Show what is ready, running, waiting, done and failed.
 
     Takes no lock and writes nothing.
-
-    \b
-    Example:
-      farm status
-      farm status ./project --json | jq .counts
     """
     report = survey(read_project(place.find(project)))
     if as_json:

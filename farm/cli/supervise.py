@@ -6,7 +6,7 @@ import time
 
 import click
 
-from farm.cli.common import PROJECT_ARGUMENT, Place, settings_of
+from farm.cli.common import PROJECT_ARGUMENT, Place, example, settings_of
 from farm.cli.screen import make_screen, summarize
 from farm.config import usable_cpus
 from farm.project import Project, check_trust
@@ -15,7 +15,12 @@ from farm.supervisor import Supervisor
 INTERRUPTED = 130
 
 
-@click.command()
+@click.command(
+    epilog=example(
+        "farm supervise ./project",
+        "farm supervise ./project -j 8 --until-done",
+    ),
+)
 @PROJECT_ARGUMENT
 @click.option(
     "-j",
@@ -33,11 +38,6 @@ def command(
     Ctrl-C once finishes what runs, twice gives it back. With --until-done, exit
     code 0 means that every task in the folder has succeeded, 1 that some did not
     or wait for what nobody dropped.
-
-    \b
-    Example:
-      farm supervise ./project
-      farm supervise ./project -j 8 --until-done
     """
     root = place.find(project)
     is_new = not os.path.isdir(os.path.join(root, "tasks"))

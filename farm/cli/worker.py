@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from farm.cli.common import PROJECT_ARGUMENT, Place, settings_of
+from farm.cli.common import PROJECT_ARGUMENT, Place, example, settings_of
 from farm.life import check_name
 from farm.project import Project, check_trust
 from farm.work import LoopEnd, work_stealing_loop
@@ -14,7 +14,12 @@ from farm.worker import Worker
 UNWELL = 75  # the machine failed it three times in a row; see farm.supervisor
 
 
-@click.command()
+@click.command(
+    epilog=example(
+        "farm worker ./project",
+        "farm worker /mnt/shared/project --until-done --name night-shift-1",
+    ),
+)
 @PROJECT_ARGUMENT
 @click.option("--until-done", is_flag=True, help="End when nothing is left to do.")
 @click.option("--name", help="Its name  [default: host, process id, 4 hex digits]")
@@ -33,11 +38,6 @@ def command(
     One more worker, on demand: it needs no supervisor and may run on another
     host or in a container that mounts the folder. Ctrl-C once finishes what
     runs, twice gives it back. Exit codes are those of supervise.
-
-    \b
-    Example:
-      farm worker ./project
-      farm worker /mnt/shared/project --until-done --name night-shift-1
     """
     if name is not None:
         check_name(name)

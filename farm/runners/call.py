@@ -103,18 +103,23 @@ def _surroundings(job: Job) -> Iterator[None]:
     """The task's folder and variables; what was there before comes back."""
     wanted = task_variables(job, os.environ) | child_variables(job)
     folder = working_folder(job)
-    before = {name: os.environ.get(name) for name in wanted}
+    before = os.environ.copy()
     try:
         os.environ.update(wanted)
         os.chdir(folder)
         yield
     finally:
         os.chdir(job.project.root)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _restore_environ(before)
+
+
+def _restore_environ(before: dict[str, str]) -> None:
+    """Undo what the task set, and what its function did to the rest."""
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    for name, value in before.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 @contextmanager
