@@ -12,6 +12,7 @@ attempt moves them to that attempt's logs (`inherit`).
 
 import os
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from farm import disk
@@ -79,13 +80,15 @@ class Capture:
     def end(self) -> None:
         """Point both descriptors where they pointed before."""
         for fd, saved in self._saved.items():
-            self._mend(fd)
-            os.dup2(saved, fd)
-            os.close(saved)
+            with suppress(OSError):  # a task may have closed every descriptor
+                self._mend(fd)
+                os.dup2(saved, fd)
+                os.close(saved)
             disk.unlink(self._paths[fd])
         self._saved = {}
         if self.stacks >= 0:
-            os.close(self.stacks)
+            with suppress(OSError):
+                os.close(self.stacks)
             disk.unlink(self._stacks_path)
             self.stacks = -1
 

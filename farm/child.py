@@ -16,11 +16,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from farm import process
-from farm.watcher import Bell
+from farm.bell import Bell
 
 _EMPTY_CHECK = 0.05  # seconds between two looks at a group that will not end
 
@@ -86,12 +87,10 @@ class Child:
 
     def terminate(self, signum: int = signal.SIGTERM) -> None:
         """Ask the whole group to end."""
-        try:
-            os.killpg(
-                self.group, signum
-            )  # the leader is not reaped: the number is ours
-        except PermissionError:
-            return  # it became another user (sudo, say): it can only be waited for
+        with suppress(ProcessLookupError, PermissionError):
+            # The leader is not reaped, so the number is ours. A group that became
+            # another user's (sudo, say) can only be waited for.
+            os.killpg(self.group, signum)
 
     def end(self, bell: Bell) -> Exit:
         """Kill what is left of the group and wait until it is empty."""

@@ -289,11 +289,11 @@ def lies_there(project: Project, look: Look) -> bool:
 
 @contextmanager
 def guarded(held: Hold) -> Iterator[None]:
-    """Let the lock go if what is done under it raises; its attempt stays open."""
+    """Give the lock up if what is done under it raises; its attempt stays open."""
     try:
         yield
     except BaseException:
-        held.ledger.let_go()
+        held.ledger.abandon()
         raise
 
 

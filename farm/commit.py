@@ -2,7 +2,6 @@
 
     finish(claim, outcome)   a run is over: commit, or note it and retry later
     conclude(hold, ...)      a result without a run: skipped, invalid, lost ...
-    give_back(claim, ...)    an attempt that does not count
 
 Each of them lets the lock go when it returns. A result is linked only after
 `still_ours` said that nobody else can have worked on the task; if it says no,
@@ -70,7 +69,10 @@ class Desk(msgspec.Struct, frozen=True):
 
 
 def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
-    """A run is over: commit it, or note it and let the task run again."""
+    """A run is over: commit it, or note it and let the task run again.
+
+    An attempt that does not count (drained, the machine's fault) is noted, too.
+    """
     ended = _ended(desk, claim, outcome, now)
     attempts = [p.ended for p in claim.past if p.ended] + [ended]
     step = next_step(attempts, claim.policy, now)
@@ -121,11 +123,6 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
         error = Error("lost", f"{message} {error.message if error else 'unknown'}")
     error = error or Error("failed", "its last attempt failed")
     return conclude(desk, taken.hold, taken.status, error, taken.sha256)
-
-
-def give_back(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
-    """Note an attempt that does not count; the task is ready again."""
-    return _note(claim, _ended(desk, claim, outcome, now))
 
 
 # -- steps ---------------------------------------------------------------------

@@ -4,25 +4,24 @@ A file gets its name in one step, by `link_new` (fails if the name is taken:
 one winner) or `replace` (last writer wins). Readers see the old bytes, the new
 bytes or no file; never a part. With `sync=True` the bytes and then the folder
 are on the platter before the call returns: without it a power cut leaves
-*empty* files under final names (measured: 6,231 of 10,914; locking.md 5).
+*empty* files under final names (measured: 6,231 of 10,914).
 
-Only this module knows how JSON becomes bytes (`orjson`).
+JSON of people's files is read and written by orjson; farm's own records by msgspec.
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 
+_CHUNK = 1 << 16  # bytes; nearly every file here is read by one call
 FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business
 FOLDER_MODE = 0o700
 
 
-def encode(value: object, default: Callable[[Any], Any] | None = None) -> bytes:
+def encode(value: object) -> bytes:
     """One line of JSON, newline included; text that is no UTF-8 raises TypeError."""
-    return orjson.dumps(value, default=default, option=orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def decode(raw: bytes) -> object:
@@ -30,30 +29,13 @@ def decode(raw: bytes) -> object:
     return orjson.loads(raw)
 
 
-def decode_lines(raw: bytes) -> list[dict[str, Any]]:
-    """The JSON objects in `raw`, one a line; any other line is ignored.
-
-    A line can be torn by a crash in the middle of `write`; what follows it is
-    still good.
-    """
-    found = []
-    for line in raw.split(b"\n"):
-        try:
-            value = orjson.loads(line)
-        except ValueError:
-            continue  # empty, torn or foreign: the docstring's promise
-        if isinstance(value, dict):
-            found.append(value)
-    return found
-
-
 def read_fd(fd: int) -> bytes:
     """Everything in an open file from its beginning, wherever its offset is."""
-    parts = []
-    offset = 0
-    while part := os.pread(fd, 1 << 16, offset):
-        parts.append(part)
-        offset += len(part)
+    parts = [os.pread(fd, _CHUNK, 0)]
+    offset = len(parts[0])
+    while len(parts[-1]) == _CHUNK:
+        parts.append(os.pread(fd, _CHUNK, offset))
+        offset += len(parts[-1])
     return b"".join(parts)
 
 
@@ -90,9 +72,10 @@ def write_aside(path: str, data: bytes, *, sync: bool = False) -> None:
     """Make the new file `path` (not yet its final name) with these bytes.
 
     Closed before it returns: on NFS that is what sends the bytes to the server.
-    Raises FileExistsError if the name is taken; leaves nothing behind on error.
+    A file that an interrupted call left there is removed first, not truncated: it
+    may have got its final name already. Leaves nothing behind on error.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    fd = _open_new(path)
     try:
         write_all(fd, data)
         if sync:
@@ -102,6 +85,15 @@ def write_aside(path: str, data: bytes, *, sync: bool = False) -> None:
         raise
     finally:
         os.close(fd)
+
+
+def _open_new(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, FILE_MODE)
 
 
 def link_new(aside: str, final: str) -> bool:
@@ -132,7 +124,6 @@ def same_file(one: str, other: str) -> bool:
 
 def replace(path: str, data: bytes, aside: str) -> None:
     """Put these bytes under `path` in one step, whatever lay there before."""
-    unlink(aside)  # left by ourselves, if an earlier call was interrupted
     write_aside(aside, data)
     os.replace(aside, path)
 
@@ -159,7 +150,7 @@ def drop_stale_names(folder: str) -> None:
     """Make an NFS client forget which names are *missing* in this folder.
 
     A cached "no such name" is believed for up to a minute (missed 60 of 60 new
-    files in the lab; after opening the folder 0 of 60: protocol-attack.md H3).
+    files in the lab; after opening the folder 0 of 60).
     """
     try:
         os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))

@@ -3,12 +3,12 @@
 FarmError            exit 1
 |-- UsageError       exit 2: the command line asks for something that cannot be
 |   |-- ConfigError      farm.toml, a FARM_* variable or a flag is wrong
-|   `-- NoProjectError   no project was named and none was found
+|   |-- NoProjectError   no project was named and none was found
+|   `-- BusyError        somebody else already does this, or has this name
 |-- TaskFileError    a task file cannot be used; fix the file
 |-- LedgerError      something that is no ledger lies where one should be
-|-- MountError       this folder cannot keep farm's promises; mount it otherwise
-|-- BusyError        somebody else already does this
-`-- IllegalMoveError a bug in farm: a task was moved where no arrow leads
+|-- FolderError      a folder or file that farm needs cannot be made
+`-- MountError       this folder cannot keep farm's promises; mount it otherwise
 
 Each message is a sentence that says what is wrong, where, and what to do. The
 command line prints it and exits with the class's `exit_code`; it never prints
@@ -50,14 +50,18 @@ class MountError(FarmError):
 
 
 class BusyError(UsageError):
-    """Somebody else on this host already does what was asked for."""
+    """Somebody else already does what was asked for, or has this name."""
 
 
-class IllegalMoveError(FarmError):
-    """A task was moved where no arrow leads; this is a bug in farm."""
+class FolderError(FarmError):
+    """A folder or file that farm needs cannot be made."""
 
-    def __init__(self, old: str, new: str) -> None:
-        super().__init__(f"a task cannot go from {old} to {new}")
+    def __init__(self, error: OSError) -> None:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        super().__init__(
+            f"cannot make what farm needs: {what}. Give the farm's user the right to"
+            " write there, move away what is in its place, or name another project"
+        )
 
 
 class TaskFileError(FarmError):

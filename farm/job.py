@@ -13,13 +13,16 @@ from collections.abc import Mapping, MutableMapping
 
 import msgspec
 
+from farm import process
 from farm.capture import Capture
 from farm.claim import Claim
 from farm.config import CHILD_VARIABLES, Settings
 from farm.errors import TaskFileError
+from farm.process import Mark
 from farm.project import Project
 from farm.stop import Stop
 
+_PATIENCE = 1.0  # seconds between two tries to end what does not end
 _SECRET = re.compile(r"_API_KEY|_TOKEN$|_SECRET|_PASSWORD", re.IGNORECASE)
 
 
@@ -66,6 +69,19 @@ class Job(msgspec.Struct, frozen=True):
     def log(self, suffix: str) -> str:
         """The path of this attempt's log: suffix is out or err."""
         return self.project.log_path(self.claim.id, self.claim.opened.attempt, suffix)
+
+
+def end_everything(job: Job) -> None:
+    """End all that is left of an attempt, and wait until nothing is.
+
+    Commands carry its token; what a callable forked has no environment of its own
+    but inherited our lock. Something that cannot be killed (an uninterruptible
+    wait) is waited for, with the lock held: nobody may take the task over.
+    """
+    opened, ledger = job.claim.opened, job.claim.hold.ledger
+    mark = Mark(opened.token, (*ledger.inode, os.getpid()))
+    while not process.end_marked(mark):
+        job.stop.bell.wait(_PATIENCE)
 
 
 def child_variables(job: Job) -> dict[str, str]:

@@ -92,15 +92,11 @@ class Reader:
 
     def _read(self, name: str, offset: int) -> bytes:
         try:
-            fd = os.open(f"{self._folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return b""
-        try:
-            os.lseek(fd, offset, os.SEEK_SET)
-            with os.fdopen(os.dup(fd), "rb") as file:
+            with open(f"{self._folder}/{name}", "rb") as file:
+                file.seek(offset)
                 return file.read()
-        finally:
-            os.close(fd)
+        except FileNotFoundError:
+            return b""  # deleted since it was listed
 
 
 def _parse(raw: bytes) -> list[Entry]:

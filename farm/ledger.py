@@ -243,6 +243,17 @@ class Ledger:
         with suppress(OSError):
             os.close(fd)
 
+    def abandon(self) -> None:
+        """After an error: close, but leave the lock to whoever inherited it.
+
+        If nothing of the attempt runs any more, this frees it as well. If
+        something does, the lock still tells, and rescue can find it.
+        """
+        fd, self.fd = self.fd, -1
+        with suppress(OSError):
+            if fd >= 0:
+                os.close(fd)
+
 
 def _open(path: str, *, create: bool) -> int:
     try:

@@ -11,7 +11,7 @@ and let `verdict` decide. Children never inherit the lock: it is closed on exec,
 and a forked child closes it itself.
 
 A counter is compared with what the observer saw before, by the observer's own
-monotonic clock; clocks of two hosts are never compared. `check_mount` refuses a
+monotonic clock; clocks of two hosts are never compared. `farm.trial` refuses a
 folder on which all this would be a lie.
 """
 
@@ -26,11 +26,9 @@ import msgspec
 from filelock import lock_descriptor
 
 from farm import disk, process
-from farm.errors import FarmError, MountError, UsageError
-from farm.ledger import Past, history, open_attempt, peek
+from farm.errors import BusyError, MountError, UsageError
 from farm.process import Identity
 from farm.project import Project
-from farm.watcher import Bell
 
 LONGEST_NAME = 100  # letters; room for suffixes in file names
 _ODD = re.compile(r"[^A-Za-z0-9_-]")
@@ -113,25 +111,6 @@ def read(project: Project, name: str) -> tuple[int, LifeRecord] | None:
         return None
 
 
-def running(project: Project, task_id: str) -> Past | None:
-    """The attempt that seems to run now, seen without its lock; None if none does.
-
-    For display, and as a hint: the owner of the open attempt is seen alive.
-    """
-    past = open_attempt(peek(project.ledger_path(task_id)))
-    if past is None:
-        return None
-    owner = owner_of(project, past.claimed.holder, past.claimed.who, me="")
-    return past if owner is Owner.ALIVE else None
-
-
-def delayed(project: Project, task_id: str, now: float) -> float | None:
-    """When the next attempt may start, seen without the lock; None if at once."""
-    past = history(peek(project.ledger_path(task_id)))
-    last = past[-1].ended if past else None
-    return last.not_before if last and last.not_before > now else None
-
-
 class Life:
     """This worker's own life lock."""
 
@@ -147,7 +126,7 @@ class Life:
     def begin(
         cls, project: Project, name: str | None, now: float, heartbeat: float
     ) -> "Life":
-        """Be born; FarmError if a living worker has this name already."""
+        """Be born; BusyError if a living worker has this name already."""
         who = process.identify()
         record = LifeRecord(name or default_name(who), who, now, heartbeat)
         aside = project.aside_path(record.name, f"{secrets.token_hex(4)}.life")
@@ -217,79 +196,10 @@ def _link_life(project: Project, name: str, aside: str) -> None:
     if disk.link_new(aside, project.life_path(name)):
         return
     if observe(project, name) is LifeLock.HELD:
-        raise FarmError(
+        raise BusyError(
             f"a worker named {name} lives already: take another --name, or none"
         )
-    raise FarmError(
+    raise BusyError(
         f"a worker named {name} died here, and its tasks are still being given"
         " back: take another --name, or none"
     )
-
-
-# -- whether this folder can be trusted -----------------------------------------
-
-
-def check_mount(project: Project) -> None:
-    """Raise MountError unless locks, links and reading beside a lock work here."""
-    mine = project.aside_path(f"check-{os.getpid()}-{secrets.token_hex(4)}", "lock")
-    # In tasks/, where results are linked to: it may be another file system.
-    other = f"{project.tasks}/.farm-{os.path.basename(mine)}"
-    disk.write_aside(mine, b"canary")
-    try:
-        if not disk.link_new(mine, other):
-            raise MountError(_refusal(project, "hard links do not work"))
-        _check_lock(project, mine, other)
-    except OSError as error:
-        raise MountError(_refusal(project, f"{error.strerror}")) from error
-    finally:
-        disk.unlink(mine)
-        disk.unlink(other)
-
-
-def _check_lock(project: Project, mine: str, other: str) -> None:
-    held = os.open(mine, os.O_RDWR | os.O_CLOEXEC)
-    beside = os.open(other, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        if not lock_descriptor(held, blocking=False):
-            raise MountError(_refusal(project, "a new file cannot be locked"))
-        if lock_descriptor(beside, blocking=False):
-            raise MountError(_refusal(project, "two owners get the same lock"))
-        if disk.read_fd(beside) != b"canary":
-            raise MountError(_refusal(project, "a locked file cannot be read"))
-    finally:
-        os.close(held)
-        os.close(beside)
-
-
-def _refusal(project: Project, what: str) -> str:
-    return (
-        f"{project.farm}: {what}. farm needs flock and hard links there: use a local"
-        " disk, or NFS mounted with locks (no `nolock`, no `local_lock`)"
-    )
-
-
-def check_shared(project: Project, bell: Bell) -> None:
-    """Raise MountError if a lock that its owner holds elsewhere is free here.
-
-    Every life lock that can be taken belongs to the dead. If the counter in one
-    still moves, its owner lives behind a mount whose locks we do not share.
-    Waits a few heartbeats, and only if such a file of another boot is there.
-    """
-    suspects = {}
-    for name in project.worker_names():
-        seen = read(project, name)
-        foreign = seen is not None and not process.is_here(seen[1].who)
-        if seen and foreign and observe(project, name) is LifeLock.FREE:
-            suspects[name] = seen
-    if not suspects:
-        return
-    bell.wait(BEATS_TO_WAIT * max(r.heartbeat for _, r in suspects.values()))
-    for name, (counter, record) in suspects.items():
-        again = read(project, name)
-        if again and again[0] != counter and observe(project, name) is LifeLock.FREE:
-            raise MountError(
-                f"the worker {name} on host {record.who.host} is alive, but its lock"
-                f" is free here: {project.root} is mounted without shared locks."
-                " Mount it with locks on every host (NFS without `nolock` and"
-                " `local_lock`; no overlay or virtiofs without remote locks)"
-            )

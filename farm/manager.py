@@ -1,14 +1,14 @@
-"""`TaskStateManager`: the pattern's face of the queue."""
+"""`TaskStateManager`: the pattern's face of a survey."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-from farm import disk, life, register
-from farm.look import read_look
+from farm import disk, register
+from farm.errors import TaskFileError
 from farm.project import Project
-from farm.queue import Queue
-from farm.standing import Ready
+from farm.report import Survey
 from farm.states import State
 
 
@@ -25,41 +25,44 @@ class TaskStateManager:
 
     def get_next_pending_task(self) -> dict[str, Any] | None:
         """The task that a worker alone would try next, or None."""
-        queue = Queue(self._project)
-        queue.refresh(time.time(), time.monotonic())
-        while item := queue.next():
-            if isinstance(item, Ready):
-                task = self.get_task(item.look.id)
-                if task is not None and task["state"] is State.READY:
-                    return task
+        survey = Survey(self._project)
+        report = survey.look(time.time(), time.monotonic())
+        running = {task.id for task in report.running}
+        waiting = {waits.id for waits in report.waiting}
+        for task_id in survey.ready_ids():
+            if task_id not in running | waiting:
+                return _described(self._project, task_id, State.READY)
         return None
 
     def get_task(self, task_id: str) -> dict[str, Any] | None:
         """Where a task is and how it ended; None if there is no such task."""
-        head = register.counts(self._project, task_id)
-        look = read_look(self._project, task_id)
-        if head is None and look is None:
-            return None
-        said = (
-            disk.decode(self._project.read_task(task_id).raw)
-            if look and look.task
-            else {}
-        )
-        state = State.FINAL if head else self._open_state(task_id)
-        return {
-            **(said if isinstance(said, dict) else {}),
-            "id": task_id,
-            "state": state,
-            "status": head.status if head else None,
-            "is_started": state is State.RUNNING,
-            "is_complete": state is State.FINAL,
-        }
+        report = Survey(self._project).look(time.time(), time.monotonic())
+        state = State.READY
+        if task_id in {task.id for task in report.running}:
+            state = State.RUNNING
+        elif task_id in {waits.id for waits in report.waiting}:
+            state = State.WAITING
+        return _described(self._project, task_id, state)
 
-    def _open_state(self, task_id: str) -> State:
-        if life.running(self._project, task_id):
-            return State.RUNNING
-        now = time.time()
-        queue = Queue(self._project)
-        queue.refresh(now, time.monotonic())
-        waits = task_id in queue.waiting or life.delayed(self._project, task_id, now)
-        return State.WAITING if waits else State.READY
+
+def _described(project: Project, task_id: str, state: State) -> dict[str, Any] | None:
+    head = register.counts(project, task_id)
+    try:
+        said = disk.decode(project.read_task(task_id).raw)
+    except (FileNotFoundError, ValueError, TaskFileError):
+        said = None  # deleted, or refused: its state and status say so
+    if (
+        head is None
+        and said is None
+        and not os.path.lexists(project.task_path(task_id))
+    ):
+        return None
+    state = State.FINAL if head else state
+    return {
+        **(said if isinstance(said, dict) else {}),
+        "id": task_id,
+        "state": state,
+        "status": head.status if head else None,
+        "is_started": state is State.RUNNING,
+        "is_complete": state is State.FINAL,
+    }

@@ -44,6 +44,7 @@ class Identity(msgspec.Struct, frozen=True):
 class Stat(msgspec.Struct, frozen=True):
     """What /proc/PID/stat says of a process that can still run code."""
 
+    state: str  #: R runs, S sleeps, T is stopped, D cannot be interrupted
     parent: int
     group: int
     ticks: int
@@ -61,7 +62,7 @@ def stat(pid: int) -> Stat | None:
     if field[0] in "ZX" or int(field[6]) & _EXITING:
         return None
     used = sum(int(field[i]) for i in (11, 12, 13, 14))
-    return Stat(int(field[1]), int(field[2]), int(field[19]), used)
+    return Stat(field[0], int(field[1]), int(field[2]), int(field[19]), used)
 
 
 @lru_cache(maxsize=1)

@@ -15,42 +15,20 @@ are not followed, and a task file that is one must stay inside the project.
 import errno
 import hashlib
 import os
-import re
 import stat
 from pathlib import Path
 
 import msgspec
 
 from farm import disk
-from farm.errors import NoProjectError, TaskFileError, UsageError
+from farm.errors import FolderError, NoProjectError, TaskFileError, UsageError
+from farm.mount import is_network
 from farm.task import check_id
 
 TASK, RESULT = ".json", ".result.json"
+CHECK = ".farm-check-"  # beginning of names that a trial of the mount makes in tasks/
 MAX_TASK_BYTES = 50 * 1024 * 1024
-_OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes a space in a path
 _LONGEST = 200  # bytes of an id in a file name; leaves room for prefix and suffix
-_FOLDERS = ("locks", "logs", "workers", "journal", "tmp", "control")
-_NETWORK_TYPES = frozenset(  # as /proc/self/mountinfo names them
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "ceph",
-        "lustre",
-        "glusterfs",
-        "fuse.glusterfs",
-        "fuse.sshfs",
-        "fuse.s3fs",
-        "virtiofs",
-        "afs",
-        "gpfs",
-        "beegfs",
-        "fuse.juicefs",
-    ]
-)
 
 
 def key(task_id: str) -> str:
@@ -79,33 +57,47 @@ class Project:
         self.tasks = f"{self.root}/tasks"
         self.farm = f"{self.root}/.farm"
         self.settings = f"{self.root}/farm.toml"
-        for name in _FOLDERS:
-            setattr(self, name, f"{self.farm}/{name}")
-        self.network = _is_network(self.root)
-
-    locks: str
-    logs: str
-    workers: str
-    journal: str
-    tmp: str
-    control: str
+        self.locks = f"{self.farm}/locks"
+        self.logs = f"{self.farm}/logs"
+        self.workers = f"{self.farm}/workers"
+        self.journal = f"{self.farm}/journal"
+        self.tmp = f"{self.farm}/tmp"  # noqa: S108 - inside the project
+        self.control = f"{self.farm}/control"
+        self.network = is_network(self.root)
 
     @classmethod
     def open(cls, root: str | Path) -> "Project":
-        """The project at `root`, with every folder that farm needs."""
+        """The project at `root`, with every folder that farm needs.
+
+        FolderError if one of them cannot be made.
+        """
         project = cls(root)
-        project.make_folders()
+        try:
+            project.make_folders()
+        except OSError as error:
+            raise FolderError(error) from error
         return project
 
     def make_folders(self) -> None:
         """Make `tasks/` and `.farm/`; what is there stays as it is."""
         os.makedirs(self.tasks, exist_ok=True)
-        for name in _FOLDERS:
-            os.makedirs(f"{self.farm}/{name}", mode=disk.FOLDER_MODE, exist_ok=True)
+        for path in self._own_folders():
+            os.makedirs(path, mode=disk.FOLDER_MODE, exist_ok=True)
         os.chmod(self.farm, disk.FOLDER_MODE)
         ignore = f"{self.farm}/.gitignore"
         if not os.path.lexists(ignore):
             disk.replace(ignore, b"*\n", f"{self.tmp}/gitignore.{os.getpid()}")
+
+    def _own_folders(self) -> tuple[str, ...]:
+        own = (self.locks, self.logs, self.workers, self.journal, self.tmp)
+        return (*own, self.control)
+
+    def ledger_names(self) -> list[str]:
+        """Names of the ledgers that lie there, in `locks`."""
+        try:
+            return sorted(n for n in os.listdir(self.locks) if n.endswith(".lock"))
+        except FileNotFoundError:
+            return []  # .farm was deleted
 
     # -- names ---------------------------------------------------------------
 
@@ -122,7 +114,7 @@ class Project:
         return f"{self.locks}/task-{key(task_id)}.lock"
 
     def log_path(self, task_id: str, attempt: int, suffix: str) -> str:
-        """`.farm/logs/<id>.<attempt>.<suffix>`; suffix is out, err or progress."""
+        """`.farm/logs/<id>.<attempt>.<suffix>`; suffix is out or err."""
         return f"{self.logs}/{key(task_id)}.{attempt}.{suffix}"
 
     def life_path(self, worker: str) -> str:
@@ -141,13 +133,17 @@ class Project:
         """`.farm/tmp/<name>.<what>`: swept only when that worker is dead."""
         return f"{self.tmp}/{worker}.{what}"
 
+    def supervisor_path(self, host: str) -> str:
+        """`.farm/supervisor-<host>.lock`: who supervises on that host."""
+        return f"{self.farm}/supervisor-{host}.lock"
+
     def slot_log_path(self, slot: int) -> str:
         """Where a supervised worker's own messages go."""
         return f"{self.logs}/worker-{slot}.log"
 
     def relative(self, path: str) -> str:
-        """A path as people read it: below the project's folder."""
-        return os.path.relpath(path, self.root)
+        """A path inside the project as people read it."""
+        return path.removeprefix(f"{self.root}/")
 
     def worker_names(self) -> list[str]:
         """Names under which a worker lives or died without tidying up."""
@@ -295,20 +291,3 @@ def check_trust(project: Project, *, trust: bool) -> None:
             f"{project.tasks} can be written by every user of this machine, and a task"
             " file is a program: chmod o-w it, or set `trust = true` in farm.toml"
         )
-
-
-def _is_network(path: str) -> bool:
-    """Whether `path` lies on a network file system, by the kernel's mount table."""
-    try:
-        table = Path("/proc/self/mountinfo").read_text(errors="replace")
-    except OSError:
-        return False
-    best, kind = "", ""
-    real = os.path.realpath(path)
-    for row in table.splitlines():
-        left, _, right = row.partition(" - ")
-        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), left.split()[4])
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, right.split()[0]
-    return kind in _NETWORK_TYPES

@@ -89,9 +89,10 @@ class Queue:
         """Look at the whole folder and put what is ready in order."""
         self._listing.refresh()
         self._orders = self._control.read()
+        before = self._results
         self._tasks, self._results = self._listing.tasks(), self._listing.results()
         self._statuses = {i: s for i, s in self._statuses.items() if i in self._results}
-        self._results -= self._outdated()
+        self._results -= self._outdated(before)
         open_ids = self._tasks - self._results
         for gone in self._looks.keys() - open_ids:
             self._forget(gone)
@@ -132,33 +133,32 @@ class Queue:
         except OSError:
             return True
 
-    def _outdated(self) -> set[str]:
+    def _outdated(self, before: set[str]) -> set[str]:
         """Results that do not count: empty, torn, or a verdict on other bytes."""
-        for entry in self._journal.poll():
-            self._statuses.pop(entry.id, None)
-            if entry.status is Status.INVALID:
-                self._doubtful.add(entry.id)
-            elif entry.status is not None:
-                self._doubtful.discard(entry.id)
+        told = set()
+        for entry in sorted(self._journal.poll(), key=lambda entry: entry.at):
+            if entry.status is not None:
+                told.add(entry.id)
+                self._statuses.pop(entry.id, None)
+                invalid = entry.status is Status.INVALID
+                (self._doubtful.add if invalid else self._doubtful.discard)(entry.id)
+        self._look_at_untold(self._results - before - told)
         if self._first:
-            self._doubt_at_first()
+            self._doubtful |= {i for i in self._results if self._is_empty(i)}
             self._first = False
         self._doubtful &= self._results
         return {i for i in self._doubtful if not self._counts(i)}
 
-    def _doubt_at_first(self) -> None:
-        """Empty files by their size; contents only where no journal knows them."""
-        self._doubtful |= {i for i in self._results if self._is_empty(i)}
-        if not self._journal.is_empty or not self._results:
-            return
+    def _look_at_untold(self, untold: set[str]) -> None:
+        """New results of which no journal tells: see what they are, and tell."""
         known = {}
-        for task_id in self._results:
+        for task_id in untold:
             head = self._head(task_id)
             if head is None or head.status is Status.INVALID:
                 self._doubtful.add(task_id)
             if head is not None:
                 known[task_id] = (head.status, posix(head.finished))
-        if self._writes:
+        if known and self._first and self._writes:
             rebuild(self._project, "rebuilt", known)
 
     def _head(self, task_id: str) -> Head | None:

@@ -99,6 +99,11 @@ def set_aside(project: Project, task_id: str, aside: str) -> None:
     head = _lying_at(aside)
     if isinstance(head, Head) and not is_outdated(project, task_id, head):
         disk.link_new(aside, path)
+    if os.path.isdir(aside) and not os.path.islink(aside):
+        kept = project.log_path(task_id, 0, f"{os.path.basename(aside)}.folder")
+        os.replace(aside, kept)  # somebody's files: never ours to delete
+    else:
+        disk.unlink(aside)
 
 
 def put(project: Project, task_id: str, data: bytes, aside: str, *, sync: bool) -> bool:
@@ -130,7 +135,6 @@ def _is_ours(path: str, data: bytes) -> bool:
 
 
 def _write_aside(project: Project, aside: str, data: bytes, *, sync: bool) -> None:
-    disk.unlink(aside)
     try:
         disk.write_aside(aside, data, sync=sync)
     except FileNotFoundError:

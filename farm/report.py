@@ -9,18 +9,19 @@ when you read it.
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
 from farm import disk, life, process, register
-from farm.health import read_health
+from farm.errors import LedgerError
+from farm.health import Health, read_health
 from farm.journal import Finals
 from farm.ledger import Past, history, peek
-from farm.life import LifeLock, Owner
+from farm.life import LifeLock, LifeRecord, Owner
 from farm.project import Project
 from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
-from farm.standing import Outlook
 from farm.states import State, Status
 
 
@@ -60,7 +61,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     host: str
     pid: int
     alive: bool
-    health: str  #: "well", "dead", "no heartbeat for 12 s", "3 failures in a row ..."
+    health: str  #: "well", "dead: was killed by SIGKILL", "no heartbeat for 12 s"
     task: str | None
     tasks_ended: int
 
@@ -77,13 +78,17 @@ class Report(msgspec.Struct, frozen=True):
     waiting: list[Waits]
     workers: list[WorkerView]
     unusable: dict[str, str]  #: file names that can never be tasks
-    outlook: Outlook
 
     @property
     def pending(self) -> bool:
         """Whether anything runs, is ready, or becomes so by time alone."""
         open_now = self.counts[State.READY] or self.counts[State.RUNNING]
-        return bool(open_now) or self.outlook.timed
+        return bool(open_now) or any(waits.until for waits in self.waiting)
+
+    @property
+    def stuck(self) -> list[Waits]:
+        """What waits for something that nobody may ever do."""
+        return [waits for waits in self.waiting if waits.until is None]
 
     @property
     def all_succeeded(self) -> bool:
@@ -107,6 +112,7 @@ class Survey:
         self._queue = Queue(project, writes=False)
         self._finals = Finals(project)
         self._known: dict[str, Status] = {}  # results that no journal knows
+        self._failed: dict[str, tuple[Failure | None, float]] = {}  # read at POSIX time
 
     def look(self, now: float, tick: float) -> Report:
         """The project as it is now; `now` POSIX seconds, `tick` monotonic."""
@@ -123,8 +129,6 @@ class Survey:
         counts[State.WAITING] = len(waiting)
         open_ids = len(tasks - results)
         counts[State.READY] = max(0, open_ids - len(running) - len(waiting))
-        timed = any(w.until for w in waiting)
-        stuck = {i: w for i, w in queue.outlook().stuck.items() if i not in running}
         return Report(
             project=self._project.root,
             at=rfc3339(now),
@@ -133,10 +137,13 @@ class Survey:
             running=sorted(running.values(), key=lambda r: r.started),
             failures=self._failures(statuses),
             waiting=waiting,
-            workers=workers(self._project, now),
+            workers=workers(self._project, running, now),
             unusable=queue.unusable,
-            outlook=Outlook(timed, bool(running), stuck),
         )
+
+    def ready_ids(self) -> list[str]:
+        """What a worker alone would try, best first, as of the last look."""
+        return self._queue.ready_ids()
 
     def _status(self, task_id: str) -> Status | None:
         entry = self._finals.last.get(task_id)
@@ -157,7 +164,7 @@ class Survey:
     ) -> tuple[dict[str, Running], dict[str, float]]:
         running: dict[str, Running] = {}
         delayed: dict[str, float] = {}
-        for past in open_pasts(self._project):
+        for past in last_attempts(self._project):
             task_id = past.claimed.task
             if task_id not in open_ids:
                 continue
@@ -179,6 +186,11 @@ class Survey:
             i: Waits(i, w.why, rfc3339(w.until) if w.until else None)
             for i, w in self._queue.waiting.items()
         }
+        odd = odd_ledgers(self._project)
+        for task_id in self._queue.ready_ids() if odd else ():
+            path = self._project.ledger_path(task_id)
+            if path in odd:
+                found[task_id] = Waits(task_id, str(LedgerError(path)))
         for task_id, until in delayed.items():
             found.setdefault(
                 task_id, Waits(task_id, "its next attempt has its time", rfc3339(until))
@@ -186,8 +198,12 @@ class Survey:
         return [found[i] for i in sorted(found) if i not in running]
 
     def _failures(self, statuses: dict[str, Status | None]) -> list[Failure]:
-        failed = [i for i, s in statuses.items() if s and s is not Status.SUCCEEDED]
-        found = [f for i in failed if (f := failure(self._project, i))]
+        failed = {i for i, s in statuses.items() if s and s is not Status.SUCCEEDED}
+        for task_id in failed:
+            at = self._finals.last[task_id].at if task_id in self._finals.last else 0.0
+            if self._failed.get(task_id, (None, -1.0))[1] != at:
+                self._failed[task_id] = (failure(self._project, task_id), at)
+        found = [f for i in failed if (f := self._failed[i][0])]
         return sorted(found, key=lambda f: f.finished, reverse=True)
 
 
@@ -208,16 +224,20 @@ def failure(project: Project, task_id: str) -> Failure | None:
     return Failure(task_id, head.status, why, head.finished)
 
 
-def open_pasts(project: Project) -> list[Past]:
+def last_attempts(project: Project) -> list[Past]:
     """The last attempt in every ledger that lies there, read without locks."""
-    try:
-        names = os.listdir(project.locks)
-    except FileNotFoundError:
-        return []
-    pasts = (
-        history(peek(f"{project.locks}/{n}")) for n in names if n.endswith(".lock")
-    )
+    names = project.ledger_names()
+    pasts = (history(peek(f"{project.locks}/{name}")) for name in names)
     return [past[-1] for past in pasts if past]
+
+
+def odd_ledgers(project: Project) -> set[str]:
+    """Paths in `.farm/locks` where something lies that is no regular file."""
+    try:
+        with os.scandir(project.locks) as entries:
+            return {e.path for e in entries if not e.is_file(follow_symlinks=False)}
+    except FileNotFoundError:
+        return set()
 
 
 def _running(project: Project, past: Past, now: float) -> Running:
@@ -246,8 +266,11 @@ def parse_progress(text: str) -> tuple[float | None, str]:
     return (share if 0.0 <= share <= 1.0 else None), message
 
 
-def workers(project: Project, now: float) -> list[WorkerView]:
+def workers(
+    project: Project, running: Mapping[str, Running], now: float
+) -> list[WorkerView]:
     """Every worker that lives, or that died and was not tidied up yet."""
+    tasks = {run.worker: run.id for run in running.values()}
     try:
         names = project.worker_names()
     except FileNotFoundError:
@@ -258,50 +281,48 @@ def workers(project: Project, now: float) -> list[WorkerView]:
         if seen is None:
             continue
         lock = life.observe(project, name)
-        written = read_health(project, name)
+        health = read_health(project, name) or Health()
         views.append(
             WorkerView(
                 name=name,
                 host=seen[1].who.host,
                 pid=seen[1].who.pid,
                 alive=lock is LifeLock.HELD,
-                health=_health(project, name, lock, seen[1].heartbeat, now),
-                task=written.task if written else None,
-                tasks_ended=written.tasks_ended if written else 0,
+                health=_health_words(project, seen[1], lock, health, now),
+                task=tasks.get(name),
+                tasks_ended=health.tasks_ended,
             )
         )
     return views
 
 
-def _health(
-    project: Project, name: str, lock: LifeLock, heartbeat: float, now: float
+def _health_words(
+    project: Project, record: LifeRecord, lock: LifeLock, health: Health, now: float
 ) -> str:
-    written = read_health(project, name)
     if lock is not LifeLock.HELD:
-        return f"dead: {written.died}" if written and written.died else "dead"
-    if written and written.consecutive_failures:
-        return f"{written.consecutive_failures} failures in a row ({written.last_error_type})"
-    try:
-        silent = now - os.stat(project.life_path(name)).st_mtime
-    except FileNotFoundError:
-        return "gone"
-    if silent < life.BEATS_TO_WAIT * heartbeat:
+        return f"dead: {health.died}" if health.died else "dead"
+    if health.consecutive_failures:
+        kind = health.last_error_type
+        return f"{health.consecutive_failures} failures in a row ({kind})"
+    silent = _silence(project, record, now)
+    if silent < life.BEATS_TO_WAIT * record.heartbeat:
         return "well"
-    who = life.read(project, name)
-    state = (
-        process.stat(who[1].who.pid) if who and process.is_here(who[1].who) else None
-    )
-    busy = "busy, not beating" if state else "no heartbeat"
-    return f"{busy} for {silent:.0f} s"
+    seen = process.stat(record.who.pid)
+    state = "busy, not beating" if seen and seen.state == "R" else "no heartbeat"
+    return f"{state} for {silent:.0f} s"
 
 
-def time_left(report: Report, ended_before: int, seconds: float) -> float | None:
-    """Seconds until all is done, at the rate of the last `seconds`; None if unknown."""
-    gained = report.ended - ended_before
-    left = report.counts[State.READY] + report.counts[State.RUNNING]
-    if gained <= 0 or seconds <= 0:
-        return None
-    return left * seconds / gained
+def _silence(project: Project, record: LifeRecord, now: float) -> float:
+    """Seconds since the last beat of a worker of this host; 0.0 for others.
+
+    Only here are the clocks of writer and reader one.
+    """
+    if project.network or not process.is_here(record.who):
+        return 0.0
+    try:
+        return now - os.stat(project.life_path(record.name)).st_mtime
+    except FileNotFoundError:
+        return 0.0  # it ended in this moment
 
 
 def age(text: str, now: float) -> float:

@@ -13,17 +13,17 @@ find held. So a farm needs no supervisor to get well.
 """
 
 import os
-import shutil
+from contextlib import suppress
 
 from filelock import lock_descriptor
 
 from farm import disk, life, process, register
 from farm.claim import Hold, Holder, Reason, hold, let_go
 from farm.errors import LedgerError
-from farm.ledger import Ledger, Past, open_attempt, peek
+from farm.ledger import Claimed, Ledger, Past, open_attempt, peek
 from farm.listing import Listing
 from farm.process import Identity, Mark
-from farm.project import Project
+from farm.project import CHECK, Project
 
 
 def rescue(project: Project, holder: Holder, task_id: str) -> bool:
@@ -67,14 +67,41 @@ def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0)
     of finished or deleted tasks. Returns how many stale attempts were settled.
     """
     settled = 0
-    for name in _ledgers(project):
+    for name in project.ledger_names():
         settled += _sweep_ledger(project, holder, name, now, max_age)
     if was_unclean(project, holder.who):
         check_results(project, holder, now)  # before the signs of it are removed
+    still_open = _open_holders(project)
     for worker in project.worker_names():
-        if life.observe(project, worker) is life.LifeLock.FREE:
+        free = life.observe(project, worker) is life.LifeLock.FREE
+        if free and worker not in still_open:  # else they need what it left in tmp
             _bury(project, worker)
+    _remove_strays(project, now - max_age)
     return settled
+
+
+def _open_holders(project: Project) -> set[str]:
+    """Whose attempts are open in some ledger."""
+    names = project.ledger_names()
+    pasts = (open_attempt(peek(f"{project.locks}/{name}")) for name in names)
+    return {past.claimed.holder for past in pasts if past}
+
+
+def _remove_strays(project: Project, before: float) -> None:
+    """Temporary files of those who died before or after they had a life file."""
+    alive = set(project.worker_names())
+    for folder, wanted in ((project.tmp, ""), (project.tasks, CHECK)):
+        with os.scandir(folder) as entries:
+            strays = [
+                entry.path
+                for entry in entries
+                if entry.name.startswith(wanted)
+                and entry.name.split(".")[0] not in alive
+                and entry.is_file(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_mtime < before
+            ]
+        for path in strays:
+            disk.unlink(path)
 
 
 def was_unclean(project: Project, me: Identity) -> bool:
@@ -94,23 +121,15 @@ def check_results(project: Project, holder: Holder, now: float) -> int:
     """
     listing = Listing(project)
     listing.refresh()
-    garbage = [
-        task_id
-        for task_id in sorted(listing.tasks() & listing.results())
-        if register.look(project, task_id) is register.Lying.GARBAGE
-    ]
-    for task_id in garbage:
-        held = hold(project, holder, task_id, now)  # sets aside what is no result
-        if isinstance(held, Hold):
-            let_go(project, held)
-    return len(garbage)
-
-
-def _ledgers(project: Project) -> list[str]:
-    try:
-        return sorted(n for n in os.listdir(project.locks) if n.endswith(".lock"))
-    except FileNotFoundError:
-        return []
+    taken = 0
+    for task_id in sorted(listing.tasks() & listing.results()):
+        with suppress(OSError, LedgerError):  # one odd file must not hide the others
+            if register.look(project, task_id) is register.Lying.GARBAGE:
+                held = hold(project, holder, task_id, now)  # sets it aside
+                if isinstance(held, Hold):
+                    let_go(project, held)
+                    taken += 1
+    return taken
 
 
 def _sweep_ledger(
@@ -136,36 +155,36 @@ def _sweep_ledger(
 
 
 def _remove_meaningless(project: Project, path: str, before: float) -> None:
-    """Unlink, under its lock, a ledger that is old and decides nothing.
+    """Unlink, under its lock, a ledger that decides nothing any more.
 
     On a network file system only while no worker lives: an unlinked lock file
-    is not safe there (locking.md, finding 2).
+    is not safe there (two owners of one name were seen on NFS).
     """
     if project.network and any(
         life.observe(project, w) is life.LifeLock.HELD for w in project.worker_names()
     ):
         return
     try:
-        if os.stat(path).st_mtime >= before:
-            return
+        old = os.stat(path).st_mtime < before
         ledger = Ledger.open(path, create=False)
     except (FileNotFoundError, LedgerError):
         return
     if ledger is not None:
-        ledger.let_go(unlink=_means_nothing(project, ledger))
+        ledger.let_go(unlink=_means_nothing(project, ledger, old=old))
 
 
-def _means_nothing(project: Project, ledger: Ledger) -> bool:
-    tasks = {line.task for line in ledger.lines if hasattr(line, "task")}
+def _means_nothing(project: Project, ledger: Ledger, *, old: bool) -> bool:
+    """Whether all that it tells of is over: has a result, or is gone for long."""
     if open_attempt(ledger.lines) is not None:
         return False
-    return not any(os.path.lexists(project.task_path(task)) for task in tasks)
+    tasks = {line.task for line in ledger.lines if isinstance(line, Claimed)}
+    if any(register.counts(project, task) is None for task in tasks):
+        return old and not any(os.path.lexists(project.task_path(t)) for t in tasks)
+    return bool(tasks) or old
 
 
 def _bury(project: Project, worker: str) -> None:
     """Remove a dead worker's files; its life file last, and under its lock."""
-    if _left_open(project, worker):
-        return  # its open attempts still need what it left in tmp
     try:
         fd = os.open(project.life_path(worker), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -174,21 +193,8 @@ def _bury(project: Project, worker: str) -> None:
         if lock_descriptor(fd, blocking=False):
             for name in os.listdir(project.tmp):
                 if name.startswith(f"{worker}."):
-                    _remove(f"{project.tmp}/{name}")
+                    disk.unlink(f"{project.tmp}/{name}")
             disk.unlink(project.health_path(worker))
             disk.unlink(project.life_path(worker))
     finally:
         os.close(fd)
-
-
-def _remove(path: str) -> None:
-    """A file, or a folder that lay under a result's name and was set aside."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        disk.unlink(path)
-
-
-def _left_open(project: Project, worker: str) -> bool:
-    open_ones = (open_attempt(peek(f"{project.locks}/{n}")) for n in _ledgers(project))
-    return any(past and past.claimed.holder == worker for past in open_ones)

@@ -1,4 +1,4 @@
-"""The life of a task, drawn once, and the only moves farm makes in it.
+"""The life of a task, drawn once: the only moves that farm makes in it.
 
              claim                     commit
     READY ------------> RUNNING ---------------------> FINAL
@@ -18,8 +18,6 @@ stored nowhere, so `ls mv rm sed` are legal repairs.
 """
 
 from enum import StrEnum
-
-from farm.errors import IllegalMoveError
 
 
 class State(StrEnum):
@@ -42,6 +40,11 @@ class Status(StrEnum):
     INVALID = "invalid"  #: its file cannot be used; tried again when it changes
     LOST = "lost"  #: its workers died under it too often
 
+    @property
+    def words(self) -> str:
+        """As people read it: `timed out`."""
+        return self.value.replace("_", " ")
+
 
 class Why(StrEnum):
     """How one *attempt* ended; the last word of its `ended` line."""
@@ -54,17 +57,3 @@ class Why(StrEnum):
     DRAINED = "drained"  #: given back by a worker that was told to stop at once
     FAULT = "fault"  #: the machine's fault: no process, disk or memory to be had
     RELEASED = "released"  #: a `TaskLock` was let go without a result
-
-
-MOVES: dict[State, frozenset[State]] = {
-    State.READY: frozenset({State.RUNNING, State.WAITING, State.FINAL}),
-    State.RUNNING: frozenset({State.READY, State.WAITING, State.FINAL}),
-    State.WAITING: frozenset({State.READY, State.RUNNING, State.FINAL}),
-    State.FINAL: frozenset({State.READY, State.WAITING}),
-}
-
-
-def check_move(old: State, new: State) -> None:
-    """Raise `IllegalMoveError` unless the picture above has an arrow for it."""
-    if new not in MOVES[old]:
-        raise IllegalMoveError(old, new)

@@ -9,9 +9,10 @@ Only people, by signals, make it urgent: a drain or the supervisor's end counts 
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
-from farm.watcher import Bell
+from farm.bell import Bell
 
 
 class StoppedAtOnceError(BaseException):
@@ -22,6 +23,10 @@ class StoppedAtOnceError(BaseException):
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _say_nothing(_text: str) -> None:
+    """Nobody wants to know."""
 
 
 def _be_deaf() -> None:
@@ -38,6 +43,7 @@ class Stop:
         self.bell = bell
         self.asked = 0  #: how often, by signals
         self.noticed = False  #: a drain, or the supervisor is gone
+        self.announce: Callable[[str], None] = _say_nothing  #: told each request
         self.reason = ""
         self.interruptible = False  #: a callable runs: the second stop raises in it
 
@@ -51,11 +57,22 @@ class Stop:
         """End what runs, too."""
         return self.asked > 1
 
+    @property
+    def sentence(self) -> str:
+        """What a request means, for people."""
+        if self.now:
+            return "ending what runs; it is given back"
+        return (
+            f"{self.reason}: finishing what runs, taking nothing new"
+            " (once more ends it at once)"
+        )
+
     def ask(self, reason: str) -> None:
         """One more request to stop."""
         self.asked += 1
         self.reason = self.reason or reason
         self.bell.ring()
+        self.announce(self.sentence)
 
     def ask_once(self, reason: str) -> None:
         """A request that never grows more urgent."""
@@ -70,7 +87,13 @@ class Stop:
         os.register_at_fork(after_in_child=_be_deaf)
 
     def listen_again(self) -> None:
-        """Take the signals back from whoever took them from us."""
+        """Take the signals back from whoever took them from us.
+
+        With SIGCHLD ignored the kernel would throw away how children ended.
+        """
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_SIGNALS, signal.SIGALRM))
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(self.bell.write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             if signal.getsignal(number) != self._heard:

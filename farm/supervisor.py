@@ -5,48 +5,40 @@ The supervisor runs no task and imports no worker: it starts processes
 health files, journals. If it dies, its workers finish what they hold and stop;
 started again it carries on. There is one for each host and project.
 
-The loop is `tick`: reap the dead, start what is due, look at the vitals, sweep,
-report. `judge` and `restart_delay` (`farm.health`) decide; the loop obeys.
+The loop is `tick`: reap the dead, sweep, start what is due, look at the vitals,
+say what ended, report. `judge` and `restart_delay` (`farm.health`) decide; slots
+obey (`farm.slot`). No error of the disk ends a supervisor.
 """
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Protocol
 
 from filelock import lock_descriptor
 
-from farm import disk, life, process, rescue
+from farm import disk, process, rescue
 from farm.backoff import exponential
-from farm.child import signal_name
+from farm.bell import Bell
 from farm.claim import Holder
-from farm.config import Settings
+from farm.config import Settings, usable_cpus
 from farm.control import DRAIN, Control
-from farm.errors import BusyError
-from farm.health import (
-    LONGEST_REST,
-    Action,
-    Health,
-    Vital,
-    WorkerHealthState,
-    judge,
-    restart_delay,
-    write_health,
-)
+from farm.errors import BusyError, FarmError
+from farm.health import LONGEST_REST
 from farm.journal import Entry, Reader
 from farm.project import Project
 from farm.report import Report, Survey
+from farm.slot import Slot, SlotEnd
+from farm.states import Why
 from farm.stop import Stop
-from farm.watcher import Bell
 
 TICK = 0.5  # seconds; the longest sleep of the loop
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
 SURVEY_SHARE = 20  # a look that took t seconds is not repeated for 20 t
-EXIT_UNWELL = 75  # of a worker that the machine failed three times in a row
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
 
@@ -63,26 +55,12 @@ class Screen(Protocol):
         """The project as it is now."""
 
 
-class Slot:
-    """One place for a worker; workers come and go in it."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.state = WorkerHealthState(number)
-        self.popen: subprocess.Popen[bytes] | None = None
-        self.name: str | None = None  #: of the worker, once it was born
-        self.vital = Vital()
-        self.asked_at: float | None = None  #: when it was told to end, as unhealthy
-        self.start_at = 0.0  #: monotonic seconds
-        self.done = False  #: its worker ended because nothing was left
-
-
 class Singleton:
     """One supervisor for each host and project, by a lock of its own."""
 
     def __init__(self, project: Project) -> None:
         who = process.identify()
-        path = f"{project.farm}/supervisor-{who.host}.lock"
+        path = project.supervisor_path(who.host)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
         if not lock_descriptor(self._fd, blocking=False):
             owner = disk.read_fd(self._fd).decode(errors="replace").strip()
@@ -103,234 +81,156 @@ class Supervisor:
     """See the module's docstring. Times inside are monotonic seconds."""
 
     def __init__(
-        self, project: Project, settings: Settings, screen: Screen, *, workers: int
+        self, project: Project, settings: Settings, screen: Screen, *, until_done: bool
     ) -> None:
-        self.project = project
-        self.settings = settings
-        self.screen = screen
         self.stop = Stop(Bell())
-        self.slots = [Slot(number) for number in range(workers)]
-        self.holder = Holder.passing()
-        self.until_done = False
+        self._project = project
+        self._settings = settings
+        self._screen = screen
+        self._until_done = until_done
+        count = settings.workers or usable_cpus()
+        self._slots = [Slot(number, project, settings) for number in range(count)]
+        self._holder = Holder.passing()
+        self._control = Control(project)
         self._journal = Reader(project, from_now=True)
         self._survey = Survey(project)
-        self._survey_due = 0.0
-        self._sweep_due = 0.0
-        self._vitals_due = 0.0
+        self._report = self._survey.look(time.time(), time.monotonic())
+        self._survey_due = self._sweep_due = self._vitals_due = 0.0
+        self._told = (False, 0)  # the request to stop that was passed on
         self._kill_at = float("inf")
         self._trouble = ""  # the last one that was said
         self._idle_rounds = 0  # starts that found nothing to do after all
 
-    def run(self, *, until_done: bool) -> Report:
+    def run(self) -> Report:
         """Supervise until stopped, or until nothing is left; the last report.
 
         Main thread only: it takes SIGINT, SIGTERM and SIGCHLD. Raises BusyError
         if this project has a supervisor on this host already.
         """
-        singleton = Singleton(self.project)
-        self.until_done = until_done
+        singleton = Singleton(self._project)
         self.stop.listen()
         signal.signal(signal.SIGCHLD, _wake_up)
-        told = 0
         try:
-            while not self._is_over():
+            while not self._is_over(time.monotonic()):
                 self.tick(time.monotonic())
-                if self.stop.asked > told:
-                    told = self._pass_on_stop()
-                if time.monotonic() > self._kill_at:
-                    break
                 self.stop.bell.wait(TICK)
         finally:
             self._end_workers()
             singleton.release()
-        self._say_what_ended()
-        return self._survey.look(time.time(), time.monotonic())
+        for step in (
+            self._say_what_ended,
+            partial(self._look_around, time.monotonic()),
+        ):
+            if trouble := _guarded(step):
+                self._screen.event(trouble)
+        return self._report
+
+    def _is_over(self, now: float) -> bool:
+        if now > self._kill_at:
+            return True
+        if any(slot.popen for slot in self._slots):
+            return False
+        if self.stop.soon:
+            return True
+        return all(slot.done for slot in self._slots) and not self._start_again(now)
+
+    def _start_again(self, now: float) -> bool:
+        """Whether somebody dropped a task just as the last worker ended."""
+        if _guarded(partial(self._look_around, now)) or not self._report.pending:
+            return False
+        self._idle_rounds += 1
+        wait = exponential(self._idle_rounds, TICK, LONGEST_REST)
+        for slot in self._slots:
+            slot.done, slot.start_at = False, now + wait
+        return True
 
     # -- the loop's steps ----------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Do once everything that is due."""
-        for slot in self.slots:
-            self._guarded(self._reap, slot, now)
+        """Do once everything that is due: the order is that of the docstring."""
+        steps: list[Callable[[], None]] = [
+            partial(self._reap, s, now) for s in self._slots
+        ]
         if now >= self._sweep_due:
-            self._sweep_due = now + SWEEP_EVERY
-            self._guarded(self._sweep)
+            steps.append(partial(self._sweep, now))
         if not self.stop.soon:
-            for slot in self.slots:
-                self._guarded(self._start_if_due, slot, now)
+            steps += [partial(self._start, slot, now) for slot in self._slots]
         if now >= self._vitals_due:
-            self._vitals_due = now + self.settings.heartbeat
-            for slot in self.slots:
-                self._guarded(self._look_after, slot, now)
-        self._guarded(self._say_what_ended)
+            self._vitals_due = now + self._settings.heartbeat
+            steps += [partial(self._look_after, slot, now) for slot in self._slots]
+        steps.append(self._say_what_ended)
         if now >= self._survey_due:
-            self._survey_due = now + TICK
-            self._guarded(self._look_around, now)
-
-    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
-        """A full disk, or no descriptors left: say so once, and go on."""
-        try:
-            step(*arguments)
-        except OSError as error:
-            trouble = f"supervisor: {error.strerror}: {error.filename or step.__name__}"
-            if trouble != self._trouble:
-                self.screen.event(trouble)
-            self._trouble = trouble
-
-    def _is_over(self) -> bool:
-        if any(slot.popen for slot in self.slots):
-            return False
-        if self.stop.soon:
-            return True
-        if not self.until_done or not all(slot.done for slot in self.slots):
-            return False
-        report = self._survey.look(time.time(), time.monotonic())
-        if report.pending:  # somebody dropped a task as the last worker ended
-            self._idle_rounds += 1
-            wait = exponential(self._idle_rounds, TICK, LONGEST_REST)
-            for slot in self.slots:
-                slot.done = False
-                slot.start_at = time.monotonic() + wait
-        return not report.pending
-
-    def _start_if_due(self, slot: Slot, now: float) -> None:
-        if slot.popen is not None or slot.done or now < slot.start_at:
-            return
-        command = [sys.executable, "-P", "-m", "farm", "worker", self.project.root]
-        command += ["--supervisor", str(os.getpid())]
-        if self.until_done:
-            command.append("--until-done")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        log = os.open(self.project.slot_log_path(slot.number), flags, disk.FILE_MODE)
-        try:
-            slot.popen = subprocess.Popen(
-                command,
-                cwd=self.project.root,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
-            )
-        except OSError as error:
-            self.screen.event(f"cannot start a worker: {error.strerror}")
-            self._rest(slot, now, "spawn")
-        finally:
-            os.close(log)
-        slot.name, slot.asked_at = None, None
-        slot.vital = Vital(beat_at=now, busy_at=now)
+            steps.append(partial(self._look_around, now))
+        steps += [self._obey_drain, self._pass_on_stop]
+        troubles = [trouble for step in steps if (trouble := _guarded(step))]
+        if troubles and troubles[0] != self._trouble:
+            self._screen.event(troubles[0])
+        self._trouble = troubles[0] if troubles else ""
 
     def _reap(self, slot: Slot, now: float) -> None:
-        if slot.popen is None or (code := slot.popen.poll()) is None:
+        ended = slot.reap(now)
+        if ended is None:
             return
-        pid, slot.popen = slot.popen.pid, None
-        if code == 0:
-            slot.done = self.until_done
-            slot.start_at = now
-            if Control(self.project).read().drain:
-                self.stop.ask_once("drain")
+        end, sentence = ended
+        if end is SlotEnd.DIED:
+            self._sweep_due = now
+            self._screen.event(sentence)
             return
-        how = (
-            f"was killed by {signal_name(-code)}"
-            if code < 0
-            else f"ended with code {code}"
-        )
-        name = slot.name or self._name_of(pid)
-        self._sweep_due = now
-        self._rest(slot, now, how)
-        wait = slot.start_at - now
-        again = "at once" if wait <= 0 else f"in {wait:.1f} s"
-        last_words = "" if code < 0 else self._last_words(slot)
-        self.screen.event(
-            f"worker {name or pid} {how}{last_words}; another starts {again}"
-        )
-        if name is not None and os.path.exists(self.project.life_path(name)):
-            health = Health(died=how)
-            write_health(self.project, name, health, self.holder.name)
+        slot.done = self._until_done
 
-    def _rest(self, slot: Slot, now: float, error_type: str) -> None:
-        slot.state.record_failure(error_type)
-        slot.start_at = now + restart_delay(slot.state)
-        slot.state.record_recovery(success=False)
+    def _sweep(self, now: float) -> None:
+        self._sweep_due = now + SWEEP_EVERY
+        settled = rescue.sweep(self._project, self._holder, time.time())
+        if settled:
+            self._screen.event(f"gave back {settled} task(s) of dead workers")
 
-    def _last_words(self, slot: Slot) -> str:
-        raw, _ = disk.read_tail(self.project.slot_log_path(slot.number), 2000)
-        lines = raw.decode(errors="replace").strip().splitlines()
-        return f" ({lines[-1]})" if lines else ""
+    def _start(self, slot: Slot, now: float) -> None:
+        slot.start_if_due(now, os.getpid(), until_done=self._until_done)
 
-    def _name_of(self, pid: int) -> str | None:
-        for name in self.project.worker_names():
-            seen = life.read(self.project, name)
-            if seen and seen[1].who.pid == pid and process.is_here(seen[1].who):
-                return name
-        return None
+    def _obey_drain(self) -> None:
+        if self._control.changed() and self._control.read().drain:
+            self.stop.ask_once(DRAIN)
 
     def _look_after(self, slot: Slot, now: float) -> None:
-        if slot.popen is None:
-            return
-        pid = slot.popen.pid
-        slot.name = self._name_of(pid)
-        seen = life.read(self.project, slot.name) if slot.name else None
-        running = process.stat(pid)
-        slot.vital = slot.vital.seen(
-            seen[0] if seen else -1, running.cpu_ticks if running else -1, now
-        )
-        action = judge(
-            slot.vital,
-            now,
-            patience=self.settings.heartbeat_timeout,
-            grace=self.settings.grace,
-            asked_at=slot.asked_at,
-        )
-        if action is Action.TERMINATE:
-            silent = now - slot.vital.beat_at
-            self.screen.event(
-                f"worker {slot.name or pid}: no heartbeat for {silent:.0f} s"
-            )
-            slot.asked_at = now
-            slot.popen.terminate()
-        elif action is Action.KILL:
-            slot.popen.kill()
-
-    def _sweep(self) -> None:
-        settled = rescue.sweep(self.project, self.holder, time.time())
-        if settled:
-            self.screen.event(f"gave back {settled} task(s) of dead workers")
+        if sentence := slot.look_after(now):
+            self._screen.event(sentence)
 
     def _say_what_ended(self) -> None:
         entries = self._journal.poll()
-        names = {entry.worker for entry in entries}
-        for slot in self.slots:
-            if slot.name in names:
+        well = {entry.worker for entry in entries if entry.why is not Why.FAULT}
+        for slot in self._slots:
+            if slot.name in well:
                 slot.state.record_success()
         if entries:
-            self.screen.ended(entries)
+            self._idle_rounds = 0
+            self._screen.ended(entries)
 
     def _look_around(self, now: float) -> None:
-        report = self._survey.look(time.time(), now)
+        self._survey_due = now + TICK
+        self._report = self._survey.look(time.time(), now)
         took = time.monotonic() - now
         self._survey_due = now + max(TICK, SURVEY_SHARE * took)
-        self.screen.show(report)
+        self._screen.show(self._report)
+
+    def _pass_on_stop(self) -> None:
+        if (self.stop.soon, self.stop.asked) == self._told:
+            return
+        self._told = (self.stop.soon, self.stop.asked)
+        self._screen.event(self.stop.sentence)
+        if self.stop.now:
+            patience = self._settings.grace + LAST_PATIENCE
+            self._kill_at = min(self._kill_at, time.monotonic() + patience)
+        for slot in self._slots:
+            if slot.popen is not None:
+                slot.popen.terminate()
 
     # -- the end -------------------------------------------------------------
 
-    def _pass_on_stop(self) -> int:
-        if self.stop.now:
-            self.screen.event("ending what runs; it is given back")
-            self._kill_at = time.monotonic() + self.settings.grace + LAST_PATIENCE
-        else:
-            self.screen.event(
-                f"{self.stop.reason}: finishing what runs, taking nothing new"
-                " (once more ends it at once)"
-            )
-        for slot in self.slots:
-            if slot.popen is not None:
-                slot.popen.terminate()
-        return self.stop.asked
-
     def _end_workers(self) -> None:
         """Nobody is left behind, however the loop ended."""
-        until = time.monotonic() + self.settings.grace + LAST_PATIENCE
-        left = [slot.popen for slot in self.slots if slot.popen is not None]
+        patience = time.monotonic() + self._settings.grace + LAST_PATIENCE
+        until = min(self._kill_at, patience)
+        left = [slot.popen for slot in self._slots if slot.popen is not None]
         for popen in left:
             popen.terminate()
         for popen in left:
@@ -340,9 +240,20 @@ class Supervisor:
                 popen.kill()
                 popen.wait()
         if left:
-            rescue.sweep(self.project, self.holder, time.time())
-        if self.stop.reason == "drain":
-            disk.unlink(f"{self.project.control}/{DRAIN}")
+            _guarded(partial(self._sweep, time.monotonic()))
+        if self.stop.reason == DRAIN:
+            disk.unlink(f"{self._project.control}/{DRAIN}")
+
+
+def _guarded(step: Callable[[], None]) -> str:
+    """Do it; a sentence if the machine did not let us: a full disk, say."""
+    try:
+        step()
+    except OSError as error:
+        return f"supervisor: {error.strerror}: {error.filename or 'no file named'}"
+    except FarmError as error:
+        return f"supervisor: {error}"
+    return ""
 
 
 def _wake_up(_number: int, _frame: FrameType | None) -> None:

@@ -11,14 +11,14 @@ and ends the worker with a sentence.
 """
 
 import time
+import traceback
 from enum import Enum
 
-from farm import claim, commit, disk, process, rescue, runners
+from farm import claim, commit, disk, rescue, runners
 from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
 from farm.errors import LedgerError
-from farm.job import Job
-from farm.process import Mark
+from farm.job import Job, end_everything
 from farm.result import Error, Outcome
 from farm.standing import Doomed, Ready
 from farm.states import Status, Why
@@ -125,25 +125,31 @@ def _refused(worker: Worker, task_id: str, refused: Refused) -> None:
 
 def _run(worker: Worker, taken: Claim) -> Outcome:
     """Run it; whatever goes wrong around it is an outcome, too."""
+    job = None
     try:
-        outcome = runners.run(_job(worker, taken))
+        job = _job(worker, taken)
+        outcome = runners.run(job)
     except OSError as error:
         outcome = Outcome(Why.FAULT, error=Error("machine", f"{error.strerror}"))
     except Exception as error:  # noqa: BLE001 - one odd task must not end the worker
-        words = f"farm could not run this: {type(error).__name__}"
-        outcome = Outcome(Why.FAILED, error=Error("internal", words))
-    if outcome.error is not None and outcome.error.kind in ("machine", "internal"):
-        process.end_marked(Mark(taken.opened.token))
+        words = f"farm could not run this, which is a bug in farm: {error!r}"
+        trace = traceback.format_exc()
+        outcome = Outcome(Why.FAILED, error=Error("internal", words, traceback=trace))
+    if job is not None and outcome.why is not Why.SUCCEEDED:
+        end_everything(job)
     worker.modules.note(taken.opened.acquired_at)
     return outcome
 
 
 def _job(worker: Worker, taken: Claim) -> Job:
-    if taken.task.needs:
-        ids = worker.queue.expand(taken.id, taken.task)
-        needed = {i: worker.project.result_path(i) for i in ids}
+    needed = {
+        task_id: worker.project.result_path(task_id)
+        for task_id in worker.queue.expand(taken.id, taken.task)
+    }
+    if needed != worker.needs_written:
         aside = worker.project.aside_path(worker.life.name, "needs.new")
         disk.replace(worker.scratch.needs, disk.encode(needed), aside)
+        worker.needs_written = needed
     disk.unlink(worker.scratch.progress)
     return Job(
         claim=taken,
@@ -160,12 +166,10 @@ def _job(worker: Worker, taken: Claim) -> Job:
 def _finish(worker: Worker, taken: Claim, outcome: Outcome) -> Ending:
     """Commit, and while the disk takes nothing, wait with the lock held."""
     now = time.time()
-    gives_back = outcome.why in (Why.DRAINED, Why.FAULT)
-    end = commit.give_back if gives_back else commit.finish
     ending = None
     while ending is None:
         try:
-            ending = end(worker.desk, taken, outcome, now)
+            ending = commit.finish(worker.desk, taken, outcome, now)
         except OSError as error:
             if worker.stop.now:
                 raise  # its attempt stays open: lost, and run again

@@ -14,8 +14,9 @@ import time
 from types import TracebackType
 from typing import Self
 
-from farm import disk, life, rescue
+from farm import disk, rescue, trial
 from farm.backoff import AdaptiveBackoff
+from farm.bell import Bell
 from farm.capture import Capture
 from farm.claim import Holder
 from farm.commit import Desk, End, Ending
@@ -31,7 +32,8 @@ from farm.queue import Queue
 from farm.reload import Modules
 from farm.standing import Doomed, Ready, Stripe
 from farm.stop import Stop
-from farm.watcher import Bell, Watcher
+from farm.watcher import Watcher
+from farm.words import plain
 
 REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
 REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
@@ -70,6 +72,7 @@ class Worker:
             needs=project.aside_path(life_.name, "needs.json"),
             progress=project.aside_path(life_.name, "progress"),
         )
+        self.needs_written: dict[str, str] | None = None  #: what FARM_NEEDS holds
         self.listed_at = float("-inf")  #: monotonic seconds
         self.listing_took = 0.0  #: seconds
         self.backoff = AdaptiveBackoff(base_delay=0.2, max_delay=30.0)
@@ -93,15 +96,22 @@ class Worker:
         """
         stop = Stop(Bell())
         stop.listen()
-        life.check_mount(project)
-        life.check_shared(project, stop.bell)
+        trial.check_mount(project)
+        trial.check_shared(project, stop.bell)
         born = Life.begin(project, name, time.time(), settings.heartbeat)
-        worker = cls(project, settings, born, stop, supervisor)
-        worker.capture.begin()
-        os.chdir(project.root)
-        worker.heart.start()
-        if rescue.was_unclean(project, born.record.who):
-            rescue.check_results(project, worker.holder, time.time())
+        try:
+            holder = Holder(born.name, born.record.who)
+            if rescue.was_unclean(project, born.record.who):
+                rescue.check_results(project, holder, time.time())
+            worker = cls(project, settings, born, stop, supervisor)
+            if supervisor is None:
+                stop.announce = worker.say
+            os.chdir(project.root)
+            worker.capture.begin()
+            worker.heart.start()
+        except BaseException:
+            born.end()
+            raise
         return worker
 
     def __enter__(self) -> Self:
@@ -123,7 +133,7 @@ class Worker:
 
     def say(self, text: str) -> None:
         """A line for people, on the stderr that the worker was started with."""
-        self.capture.say(f"{time.strftime('%H:%M:%S')}  {text}")
+        self.capture.say(f"{time.strftime('%H:%M:%S')}  {plain(text)}")
 
     # -- at each beat, in the heart's thread -------------------------------------
 

@@ -5,8 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from farm import disk
 
@@ -36,17 +34,6 @@ def test_text_that_is_no_utf8_is_refused() -> None:
 def test_what_is_no_json_is_a_value_error(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"line|UTF-8|JSON|empty|document"):
         disk.decode(raw)
-
-
-def test_only_lines_that_are_objects_are_read() -> None:
-    raw = b'{"a": 1}\n[2]\n{"torn": \n\xff\n\nnull\n{"b": 2}'
-
-    assert disk.decode_lines(raw) == [{"a": 1}, {"b": 2}]
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_stop_a_reader_of_lines(raw: bytes) -> None:
-    assert disk.decode_lines(raw + b'\n{"a": 1}')[-1] == {"a": 1}
 
 
 # -- reading --------------------------------------------------------------------------
@@ -98,12 +85,13 @@ def test_a_short_write_goes_on_where_it_stopped(
     assert path.read_bytes() == b"0123456789"
 
 
-def test_a_name_that_is_taken_is_not_overwritten(path: Path) -> None:
-    path.write_bytes(b"old")
+def test_what_an_interrupted_call_left_is_removed_not_truncated(path: Path) -> None:
+    path.write_bytes(b"final already")
+    final = path.with_name("final")
+    final.hardlink_to(path)
+    disk.write_aside(str(path), b"new")
 
-    with pytest.raises(FileExistsError):
-        disk.write_aside(str(path), b"new")
-    assert path.read_bytes() == b"old"
+    assert (path.read_bytes(), final.read_bytes()) == (b"new", b"final already")
 
 
 def test_a_full_disk_leaves_nothing_behind(

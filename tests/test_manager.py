@@ -107,7 +107,8 @@ def test_a_task_whose_retry_has_its_time_waits(
     ledger = Ledger.open(project.ledger_path("a"))
     assert ledger is not None
     who = Identity("h", "b", 1, 2, 3)
-    ledger.append(Claimed("a", 1, "token", "ada", who, NOW))
+    sha256 = project.read_task("a").sha256
+    ledger.append(Claimed("a", 1, "token", "ada", who, NOW, sha256))
     ledger.append(Ended("token", 1, Why.FAILED, True, NOW, not_before=1e11))
     ledger.let_go()
 

@@ -5,15 +5,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from farm import queue as module
 from farm import register
 from farm.journal import Entry, Journal
 from farm.project import Project
-from farm.queue import LOOK_AGAIN, LOOK_AHEAD, SETTLE, Queue
-from farm.standing import Doomed, Ready, Stripe
-from farm.states import Status
+from farm.queue import BLOCKED_PAUSE, LOOK_AGAIN, LOOK_AHEAD, SETTLE, Queue
+from farm.standing import Doomed, Ready, Stripe, Waiting
+from farm.states import Status, Why
 
 NOW = 1_000_000.0  # POSIX seconds
 TICK = 50.0  # monotonic seconds
@@ -639,3 +640,89 @@ def test_a_whole_look_leaves_no_ledger_behind(folder: Folder) -> None:
     folder.look()
 
     assert list(Path(folder.project.locks).iterdir()) == []
+
+
+def journal_of(project: Project, worker: str, *entries: Entry) -> None:
+    journal = Journal(project, worker)
+    for entry in entries:
+        journal.append(entry)
+    journal.close()
+
+
+def result(status: Status, sha256: str = "other bytes") -> bytes:
+    return msgspec.json.encode({"status": status, "sha256": sha256})
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "z"), ("z", "a")])
+def test_the_latest_journal_line_decides_whichever_file_it_is_in(
+    folder: Folder, first: str, second: str
+) -> None:
+    folder.drop("t")
+    Path(folder.project.result_path("t")).write_bytes(result(Status.INVALID))
+    failed = Entry("t", 1.0, first, Why.FAILED, Status.FAILED)
+    journal_of(folder.project, first, failed)
+    journal_of(folder.project, second, Entry("t", 2.0, second, status=Status.INVALID))
+    folder.look()
+
+    assert folder.queue.ready_ids() == ["t"]
+
+
+def test_an_invalid_verdict_that_no_journal_tells_is_known_to_a_new_worker(
+    folder: Folder,
+) -> None:
+    folder.drop("t")
+    Path(folder.project.result_path("t")).write_bytes(result(Status.INVALID))
+    journal_of(folder.project, "w", Entry("other", 1.0, "w", status=Status.FAILED))
+    folder.look()
+
+    assert folder.queue.ready_ids() == ["t"]
+
+
+def test_an_empty_result_that_comes_while_a_worker_works_is_none(
+    folder: Folder,
+) -> None:
+    folder.drop("a")
+    folder.look()
+    folder.drop("b")
+    Path(folder.project.result_path("b")).write_bytes(b"")
+    folder.look()
+
+    assert folder.queue.ready_ids() == ["a", "b"]
+
+
+def test_a_blocked_task_waits_with_its_sentence_and_is_tried_again(
+    folder: Folder,
+) -> None:
+    folder.drop("a")
+    folder.look()
+    folder.queue.block("a", "move it away", TICK)
+    folder.look()
+    waits = folder.queue.waiting["a"]
+    folder.queue.refresh(NOW, TICK + BLOCKED_PAUSE)
+
+    assert waits == Waiting("move it away")
+    assert folder.queue.ready_ids() == ["a"]
+
+
+def test_a_drain_is_seen_by_the_next_look(folder: Folder) -> None:
+    folder.look()
+    Path(folder.project.control, "drain").touch()
+    changed = folder.queue.orders_changed()
+    folder.look()
+
+    assert (changed, folder.queue.drains) == (True, True)
+
+
+def test_a_skip_is_doubted_when_the_need_has_succeeded_meanwhile(
+    folder: Folder,
+) -> None:
+    folder.drop("a")
+    folder.drop("b", needs=["a"])
+    path = Path(folder.project.result_path("a"))
+    path.write_bytes(result(Status.FAILED))
+    folder.look()
+    doomed = folder.queue.next()
+    assert isinstance(doomed, Doomed)
+    path.write_bytes(result(Status.SUCCEEDED))
+
+    assert not folder.queue.still_doomed(doomed.look)

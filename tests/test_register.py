@@ -182,14 +182,28 @@ def test_the_head_says_what_decisions_need(project: Project) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b'{"stat'])
-def test_what_is_no_result_is_moved_aside(project: Project, raw: bytes) -> None:
+def test_what_is_no_result_is_taken_away(project: Project, raw: bytes) -> None:
     lay(project, "build", raw)
     aside = project.aside_path("me", "bad")
 
     register.set_aside(project, "build", aside)
 
     assert not os.path.lexists(project.result_path("build"))
-    assert Path(aside).read_bytes() == raw
+    assert not os.path.lexists(aside)
+
+
+def test_a_folder_under_a_results_name_is_kept_with_all_that_is_in_it(
+    project: Project,
+) -> None:
+    folder = Path(project.result_path("build"))
+    folder.mkdir()
+    (folder / "precious").write_text("somebody's")
+
+    register.set_aside(project, "build", project.aside_path("me", "bad"))
+
+    assert [p.read_text() for p in Path(project.logs).glob("*/precious")] == [
+        "somebody's"
+    ]
 
 
 def test_a_real_result_stays(project: Project) -> None:

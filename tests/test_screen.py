@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from farm.cli.common import duration, plain
 from farm.cli.screen import MOST_ROWS, Pace, block, ended_lines, headline
 from farm.journal import Entry
 from farm.report import Report, Running
-from farm.standing import Outlook
 from farm.states import State, Status, Why
+from farm.words import duration, plain
 from tests.driver import Farm
 
 ESCAPE = re.compile(rb"\x1b")
@@ -38,7 +37,6 @@ def report(rows: int = 0, **counts: int) -> Report:
         waiting=[],
         workers=[],
         unusable={},
-        outlook=Outlook(timed=False, held=False, stuck={}),
     )
 
 

@@ -1,40 +1,6 @@
-"""The life of a task: words that files hold, and the only legal moves."""
+"""The life of a task: words that files hold."""
 
-from itertools import product
-
-import pytest
-
-from farm.errors import IllegalMoveError
-from farm.states import MOVES, State, Status, Why, check_move
-
-ARROWS = {
-    ("ready", "running"),
-    ("ready", "waiting"),
-    ("ready", "final"),
-    ("running", "ready"),
-    ("running", "waiting"),
-    ("running", "final"),
-    ("waiting", "ready"),
-    ("waiting", "running"),
-    ("waiting", "final"),
-    ("final", "ready"),
-    ("final", "waiting"),
-}
-
-
-@pytest.mark.parametrize(("old", "new"), sorted(ARROWS))
-def test_a_move_along_an_arrow_is_legal(old: str, new: str) -> None:
-    check_move(State(old), State(new))
-
-
-@pytest.mark.parametrize(("old", "new"), sorted(set(product(State, State)) - ARROWS))
-def test_a_move_without_an_arrow_is_refused(old: State, new: State) -> None:
-    with pytest.raises(IllegalMoveError, match=f"cannot go from {old} to {new}"):
-        check_move(old, new)
-
-
-def test_every_state_has_its_moves() -> None:
-    assert set(MOVES) == set(State)
+from farm.states import State, Status, Why
 
 
 def test_the_final_statuses_are_those_that_result_files_may_hold() -> None:

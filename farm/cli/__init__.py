@@ -12,11 +12,10 @@ import traceback
 
 import click
 
-from farm.cli.common import PROJECT_OPTION, Place, example
+from farm.cli.common import INTERRUPTED, PROJECT_OPTION, Place, example
 from farm.errors import FarmError
 
 VERBS = ("supervise", "worker", "status", "check")  # in order of use
-INTERRUPTED = 130
 BUG = 70  # EX_SOFTWARE
 
 

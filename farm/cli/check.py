@@ -4,12 +4,13 @@ import os
 
 import click
 
-from farm.cli.common import PROJECT_OPTION, Place, example, plain, read_project
+from farm.cli.common import PROJECT_OPTION, Place, example, read_project
 from farm.errors import TaskFileError, UsageError
 from farm.listing import Listing
 from farm.look import read_look
 from farm.needs import Needs, circle_fault, circles
 from farm.project import Project
+from farm.words import plain
 
 
 @click.command(

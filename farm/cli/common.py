@@ -1,7 +1,6 @@
 """What the verbs share: which project is meant, its settings, plain text."""
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,22 +21,13 @@ PROJECT_OPTION = click.option(
 )
 PROJECT_ARGUMENT = click.argument("project", required=False, metavar="[PROJECT]")
 
-_CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links
-    r"|\x1b."
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-)
+
+INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
 
 
 def example(*lines: str) -> str:
     """The block that ends a command's help, lines as they are typed."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def plain(text: str) -> str:
-    """Text from a task, without what could steer a terminal; on one line."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n")).replace("\n", " ")
 
 
 class Place:
@@ -73,17 +63,25 @@ def read_project(root: str) -> Project:
     return project
 
 
+def open_project(root: str) -> Project:
+    """A project to work in; a new one is made, and said what to drop where."""
+    is_new = not os.path.isdir(f"{root}/tasks")
+    project = Project.open(root)
+    if is_new:
+        click.echo(_welcome(project), err=True)
+    return project
+
+
+def _welcome(project: Project) -> str:
+    """What to drop where, for a project that is new."""
+    example = '{"run": "echo hello"}'
+    return (
+        f"Made {project.tasks}. Drop task files there, for example:\n"
+        f"  echo '{example}' > {project.tasks}/hello.json\n"
+        f"The result appears beside it, as hello.result.json."
+    )
+
+
 def settings_of(project: Project, flags: Mapping[str, object]) -> Settings:
     """farm.toml, then FARM_* variables, then flags."""
     return load_settings(Path(project.settings), os.environ, flags)
-
-
-def duration(seconds: float) -> str:
-    """`0.31 s`, `42 s`, `3 min 12 s`, `2 h 5 min`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    if minutes:
-        return f"{minutes} min {rest} s"
-    return f"{seconds:.3g} s"

@@ -2,8 +2,8 @@
 
 Both take the same three calls (`farm.supervisor.Screen`). Lines about events go
 above the live block and stay; the block itself has the counts, at most 8 running
-rows, the rate and the time left. With NO_COLOR or without a terminal there are
-no escape codes at all.
+rows, the rate and the time left. Without a terminal there are no escape codes at all,
+with NO_COLOR no colours.
 """
 
 import os
@@ -16,11 +16,10 @@ from typing import Self
 
 import click
 
-from farm.cli.common import duration, plain
 from farm.journal import Entry
-from farm.project import Project
 from farm.report import Report, Running
 from farm.states import State, Status
+from farm.words import duration, plain
 
 MOST_ROWS = 8  # running tasks shown; more only push the counts off the screen
 MOST_LINES = 20  # endings said one by one in one tick; more are counted
@@ -62,7 +61,7 @@ def headline(report: Report) -> str:
     for word in shown:
         count = report.counts[word]
         if count and word is not Status.SUCCEEDED:
-            parts.append(f"{count} {word.value.replace('_', ' ')}")
+            parts.append(f"{count} {word.words if isinstance(word, Status) else word}")
     return ", ".join(parts)
 
 
@@ -84,7 +83,7 @@ def _line(entry: Entry) -> str:
     if entry.status is Status.SUCCEEDED:
         return f"{name} succeeded in {duration(entry.duration)}"
     if entry.status is not None:
-        return f"{name} {entry.status.value.replace('_', ' ')}: {said}"
+        return f"{name} {entry.status.words}: {said}"
     return f"{name} will run again after attempt {entry.attempt}: {said}"
 
 
@@ -206,13 +205,15 @@ def _row(running: Running, width: int) -> str:
     extra = ""
     if running.attempt > 1:
         extra += f"  attempt {running.attempt}"
-    if running.progress is not None:
-        extra += f"  {running.progress:.0%}"
-    if running.message:
-        extra += f"  {plain(running.message)}"
-    text = f"{name}{extra}"
+    text = f"{name}{extra}{progress_words(running)}"
     text = text if len(text) <= room else f"{text[: room - 1]}…"
     return f"  {text:<{min(room, 60)}}  {clock}"
+
+
+def progress_words(running: Running) -> str:
+    """What a task last wrote to FARM_PROGRESS."""
+    share = "" if running.progress is None else f"  {running.progress:.0%}"
+    return f"{share}  {plain(running.message)}" if running.message else share
 
 
 def bar(share: float, width: int) -> str:
@@ -221,7 +222,7 @@ def bar(share: float, width: int) -> str:
     return "━" * full + "╌" * (width - full)
 
 
-def make_screen(_project: Project) -> PlainScreen | LiveScreen:
+def make_screen() -> PlainScreen | LiveScreen:
     """What fits where stderr goes."""
     plain_wanted = os.environ.get("TERM") == "dumb" or not sys.stderr.isatty()
     return PlainScreen() if plain_wanted else LiveScreen()
@@ -231,9 +232,9 @@ def summarize(report: Report, seconds: float) -> None:
     """What came of it, on stdout: the counts, then each failure with its reason."""
     click.echo(f"{headline(report)} in {duration(seconds)}")
     for failure in report.failures:
-        words = failure.status.value.replace("_", " ")
+        words = failure.status.words
         click.echo(f"  {plain(failure.id)} {words}: {plain(failure.reason)}")
-    for task_id, waiting in sorted(report.outlook.stuck.items()):
-        click.echo(f"  {plain(task_id)} waits: {plain(waiting.why)}")
+    for waits in report.stuck:
+        click.echo(f"  {plain(waits.id)} waits: {plain(waits.why)}")
     for name, why in sorted(report.unusable.items()):
         click.echo(f"  tasks/{plain(name)} cannot be a task: {plain(why)}")

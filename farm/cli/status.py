@@ -5,16 +5,10 @@ import time
 import click
 import msgspec
 
-from farm.cli.common import (
-    PROJECT_ARGUMENT,
-    Place,
-    duration,
-    example,
-    plain,
-    read_project,
-)
-from farm.cli.screen import headline
+from farm.cli.common import PROJECT_ARGUMENT, Place, example, read_project
+from farm.cli.screen import headline, progress_words
 from farm.report import Report, age, survey
+from farm.words import duration, plain
 
 MOST_WAITING = 20  # waiting tasks listed; the rest is counted
 
@@ -58,7 +52,7 @@ def _failures(report: Report, now: float) -> list[str]:
     lines = ["", "Needs attention"] if report.failures else []
     for failure in report.failures:
         ago = duration(age(failure.finished, now))
-        word = failure.status.value.replace("_", " ")
+        word = failure.status.words
         lines.append(
             f"  {plain(failure.id)}  {word} {ago} ago: {plain(failure.reason)}"
         )
@@ -75,7 +69,7 @@ def _unusable(report: Report) -> list[str]:
 def _running(report: Report) -> list[str]:
     lines = ["", "Running"] if report.running else []
     for run in report.running:
-        share = f"  {run.progress:.0%} {plain(run.message)}" if run.progress else ""
+        share = progress_words(run)
         lines.append(
             f"  {plain(run.id)}  {duration(run.elapsed_s)}, attempt {run.attempt},"
             f" on {run.worker}{share}"

@@ -2,10 +2,19 @@
 
 import os
 import sys
+import time
 
 import click
 
-from farm.cli.common import PROJECT_ARGUMENT, Place, example, settings_of
+from farm.cli.common import (
+    INTERRUPTED,
+    PROJECT_ARGUMENT,
+    Place,
+    example,
+    open_project,
+    settings_of,
+)
+from farm.control import DRAIN
 from farm.life import check_name
 from farm.project import Project, check_trust
 from farm.work import LoopEnd, work_stealing_loop
@@ -41,22 +50,42 @@ def command(
     """
     if name is not None:
         check_name(name)
-    there = Project.open(place.find(project))
+    there = open_project(place.find(project))
     settings = settings_of(there, {})
     check_trust(there, trust=settings.trust)
     sys.dont_write_bytecode = True  # a .pyc cannot tell two edits in one second apart
     sys.path.insert(0, there.root)
+    began = time.monotonic()
     with Worker.begin(there, settings, name=name, supervisor=supervisor) as worker:
         worker.say(f"worker {worker.life.name} works on {there.root}")
         end = work_stealing_loop(worker, until_done=until_done)
-        reason = worker.stop.reason
-        worker.say(f"worker {worker.life.name} ends: {reason or end.value}")
+        worker.say(f"worker {worker.life.name} ends: {_reason(worker, end)}")
         environ = worker.secrets.back_into(os.environ)
     if end is LoopEnd.RELOAD:
         _start_afresh(there, environ, supervisor, until_done=until_done)
     if end is LoopEnd.UNWELL:
         return UNWELL
-    return _exit_code(there, end, reason, supervised=supervisor is not None)
+    if supervisor is not None:
+        return 0  # anything else is a death to the supervisor
+    if worker.stop.asked:
+        return INTERRUPTED
+    return _judged(there, time.monotonic() - began) if until_done else 0
+
+
+def _reason(worker: Worker, end: LoopEnd) -> str:
+    if end is LoopEnd.STOPPED and worker.stop.reason == DRAIN:
+        return f"drained; remove .farm/control/{DRAIN} to let workers start again"
+    return worker.stop.reason or end.value
+
+
+def _judged(project: Project, seconds: float) -> int:
+    """Say what came of it; the exit code."""
+    from farm.cli.screen import summarize  # noqa: PLC0415 - only at the very end
+    from farm.report import survey  # noqa: PLC0415 - the same
+
+    report = survey(project)
+    summarize(report, seconds)
+    return 0 if report.all_succeeded else 1
 
 
 def _start_afresh(
@@ -73,13 +102,3 @@ def _start_afresh(
     if supervisor is not None:
         arguments += ["--supervisor", str(supervisor)]
     os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is wanted
-
-
-def _exit_code(project: Project, end: LoopEnd, reason: str, *, supervised: bool) -> int:
-    if supervised:
-        return 0  # anything else is a death to the supervisor
-    if end is LoopEnd.STOPPED:
-        return 130 if reason.startswith("SIG") else 0
-    from farm.report import survey  # noqa: PLC0415 - only at the very end
-
-    return 0 if survey(project).all_succeeded else 1

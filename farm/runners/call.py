@@ -17,6 +17,7 @@ import importlib
 import inspect
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,13 +29,12 @@ from typing import Any
 import msgspec
 import orjson
 
-from farm import process
 from farm.errors import TaskFileError
 from farm.job import Job, child_variables, task_variables, working_folder
-from farm.process import Mark
 from farm.result import Error, Outcome
 from farm.states import Why
 from farm.stop import StoppedAtOnceError
+from farm.task import Task
 
 _FARM = os.path.join(Path(__file__).parent.parent, "")
 _REPEAT = 1.0  # seconds between alarms; one can be lost in a __del__
@@ -58,10 +58,6 @@ def run(job: Job) -> Outcome:
     finally:
         _disarm(job)
         job.stop.listen_again()  # an event loop may have taken the signals
-    if outcome.why is not Why.SUCCEEDED:
-        # What it forked has no environment of its own, but our lock.
-        lock = (*job.claim.hold.ledger.inode, os.getpid())
-        process.end_marked(Mark(job.claim.opened.token, lock))
     taken = job.capture.take({1: job.log("out"), 2: job.log("err")})
     return msgspec.structs.replace(outcome, stdout=taken.get(1), stderr=taken.get(2))
 
@@ -75,10 +71,7 @@ def _run(job: Job) -> Outcome:
     task = job.claim.task
     try:
         with _surroundings(job), _deadline(job):
-            function = _imported(task.call or "")
-            returned = function(*task.args, **task.kwargs)
-            if inspect.isawaitable(returned):
-                returned = asyncio.run(_awaited(returned))
+            returned = _called(task)
     except TaskFileError as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     except (DeadlineError, StoppedAtOnceError):
@@ -89,6 +82,24 @@ def _run(job: Job) -> Outcome:
     except BaseException as error:  # noqa: BLE001 - a task may raise anything, also SystemExit
         return Outcome(Why.FAILED, error=_described("exception", error, _said(error)))
     return _returned(returned)
+
+
+def _called(task: Task) -> object:
+    """Import, call, await; what was forked in there never comes back from here."""
+    me = os.getpid()
+    try:
+        function = _imported(task.call or "")
+        returned = function(*task.args, **task.kwargs)
+        return (
+            asyncio.run(_awaited(returned))
+            if inspect.isawaitable(returned)
+            else returned
+        )
+    finally:
+        if os.getpid() != me:  # a forked child fell out of the function
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0 if sys.exc_info()[0] in (None, SystemExit) else 1)
 
 
 async def _awaited(returned: Any) -> object:

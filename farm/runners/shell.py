@@ -6,8 +6,7 @@ costs this process nothing.
 
 The command ends by itself, at its deadline, or because the worker must stop at
 once; in the latter cases its whole group gets TERM, the grace, and KILL. When
-`run` returns, nothing of its group runs; if it did not succeed, nothing that
-carries its token runs either.
+`run` returns, nothing of its group runs.
 """
 
 import errno
@@ -16,12 +15,11 @@ import time
 
 import msgspec
 
-from farm import disk, process
+from farm import disk
 from farm.child import Child, Command, Exit
 from farm.errors import TaskFileError
 from farm.job import Job, environment, working_folder
 from farm.ledger import Child as ChildLine
-from farm.process import Mark
 from farm.result import Error, Outcome
 from farm.states import Why
 
@@ -57,8 +55,6 @@ def run(job: Job) -> Outcome:
         sizes = [os.fstat(fd).st_size for fd in fds]
         for fd in fds:
             os.close(fd)
-    if outcome.why is not Why.SUCCEEDED:
-        process.end_marked(Mark(job.claim.opened.token))
     return _with_logs(outcome, list(logs.values()), sizes)
 
 

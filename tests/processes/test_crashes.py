@@ -664,3 +664,124 @@ from farm.locking import TaskLock
 lock = TaskLock(sys.argv[1])
 print(lock.acquire("job"), lock.clean_all_stale_locks(0))
 """
+
+
+# -- what tasks do to the worker itself ---------------------------------------------
+
+
+def test_a_forked_child_that_falls_out_of_its_function_is_no_second_worker(
+    farm: Farm,
+) -> None:
+    farm.write(
+        "forks.py",
+        "import os\n"
+        "def go():\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        return 'child'\n"
+        "    os.waitpid(child, 0)\n"
+        "    return 'parent'\n",
+    )
+    farm.drop("job", call="forks:go")
+    farm.drop("later", run="true")
+    code = farm.work()
+
+    assert code == 0
+    assert farm.result("job")["value"] == "parent"
+    assert len(farm.result("job")["attempts"]) == 1
+    assert farm.left_behind() == []
+
+
+def test_what_a_failed_callable_forked_is_ended_before_the_retry(farm: Farm) -> None:
+    gate = farm.gate()
+    farm.write(
+        "forks.py",
+        "import os, time\n"
+        f"reached = {str(gate.folder)!r}\n"
+        "def go():\n"
+        "    if os.environ['FARM_ATTEMPT'] == '1':\n"
+        "        if os.fork() == 0:\n"
+        "            open(f'{reached}/reached.{os.getpid()}', 'w').close()\n"
+        "            time.sleep(600)\n"
+        "        while not os.listdir(reached): pass\n"
+        "        raise ValueError\n"
+        "    pid = os.listdir(reached)[0].split('.')[1]\n"
+        "    return os.path.exists(f'/proc/{pid}/fd/0')\n",
+    )
+    farm.drop("job", call="forks:go", retries={"max": 1, "base_delay": 0})
+    farm.work()
+
+    assert farm.result("job").get("value") is False, farm.result("job")
+
+
+def test_children_that_ignore_their_ends_do_not_ruin_later_commands(farm: Farm) -> None:
+    farm.write(
+        "ignores.py",
+        "import signal\ndef go():\n    signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
+    )
+    farm.drop("a", call="ignores:go")
+    farm.drop("b", run="exit 3")
+    farm.work()
+
+    assert farm.result("b")["exit_code"] == 3
+
+
+def test_a_worker_started_with_child_ends_ignored_runs_commands(farm: Farm) -> None:
+    farm.drop("a", run="exit 3")
+    farm.start_python(
+        "-c",
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        " os.execv(sys.executable, [sys.executable, '-P', '-m', 'farm', 'worker',"
+        f" {str(farm.root)!r}, '--until-done'])",
+    )
+    result = farm.wait_for("failed", "a")
+
+    assert result["exit_code"] == 3
+
+
+def test_one_odd_file_does_not_stop_the_look_after_an_unclean_end(farm: Farm) -> None:
+    drop_noted(farm, "run")
+    farm.drop("odd", run="true")
+    farm.work()
+    leave_a_death_of_another_boot(farm)
+    farm.result_path("job").write_bytes(b"")
+    farm.result_path("odd").write_bytes(b"torn")
+    (farm.state / "locks" / "task-odd.lock").mkdir()
+    farm.work()
+
+    assert farm.status_of("job") == "succeeded"
+
+
+def test_a_folder_where_a_ledger_should_be_is_named_and_holds_nobody(
+    farm: Farm,
+) -> None:
+    farm.work()
+    (farm.state / "locks" / "task-odd.lock").mkdir()
+    farm.drop("odd", run="true")
+    farm.drop("even", run="true")
+    done = farm.farm("supervise", str(farm.root), "--until-done", "-j1")
+
+    assert done.returncode == 1
+    assert "odd waits: " in done.stdout
+    assert "task-odd.lock is not a regular file" in done.stdout
+    assert farm.status_of("even") == "succeeded"
+
+
+def test_a_ledger_left_behind_by_a_finished_task_is_swept(farm: Farm) -> None:
+    farm.drop("a", run="exit 3", retries={"max": 1, "base_delay": 0})
+    ledger = farm.state / "locks" / "task-a.lock"
+    farm.start_worker()
+    farm.wait_for("failed", "a")
+    wait_until(lambda: not ledger.exists())
+    line = {"line": "claimed", "task": "a", "attempt": 1, "token": "t", "holder": "h"}
+    who = {"host": "h", "boot": "b", "pidns": 1, "pid": 1, "ticks": 1}
+    over = {"line": "ended", "token": "t", "attempt": 1, "why": "failed"}
+    ledger.write_text(
+        json.dumps(line | {"who": who, "acquired_at": 1.0})
+        + "\n"
+        + json.dumps(over | {"counted": True, "finished": 2.0})
+        + "\n"
+    )
+    TaskLock(farm.root).clean_all_stale_locks()
+
+    assert not ledger.exists()

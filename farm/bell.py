@@ -1,0 +1,44 @@
+"""Sleep until something happens.
+
+A `Bell` is a pipe. Signal handlers, other threads and the kernel (through
+`signal.set_wakeup_fd`) may ring it at any time; one thread waits on it, together
+with descriptors of its own such as a child's pidfd. A ring before the wait is
+not lost.
+"""
+
+import os
+import select
+
+LONGEST_WAIT = 86_400.0  # seconds; poll counts milliseconds in 32 bits
+
+
+class Bell:
+    """Wakes one waiting thread; may be rung from anywhere, also from signals."""
+
+    def __init__(self) -> None:
+        self._read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def ring(self) -> None:
+        """Wake the waiter, or the next one."""
+        try:
+            os.write(self.write, b"!")
+        except BlockingIOError:
+            return  # a full pipe wakes as well as a fuller one
+
+    def wait(self, timeout: float | None, *fds: int) -> bool:
+        """Until a ring, input on one of `fds` or `timeout` seconds; True if rung."""
+        poll = select.poll()
+        for fd in (self._read, *fds):
+            poll.register(fd, select.POLLIN)
+        limit = None if timeout is None else min(max(0.0, timeout), LONGEST_WAIT) * 1000
+        rung = self._read in {fd for fd, _ in poll.poll(limit)}
+        if rung:
+            self._drain()
+        return rung
+
+    def _drain(self) -> None:
+        try:
+            while os.read(self._read, 4096):
+                pass  # the number of rings means nothing
+        except BlockingIOError:
+            return  # empty: the purpose

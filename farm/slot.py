@@ -1,0 +1,160 @@
+"""One place for a worker under a supervisor; workers come and go in it.
+
+    slot.start_if_due(...)   start a process, unless one runs or its time has not come
+    slot.reap(now)           has it ended? DONE, DIED, or None
+    slot.look_after(now)     its vitals: keep it, ask it to end, or kill it
+
+A slot never gives up: after each death it waits for `restart_delay`. What becomes
+of the dead worker's task is not its business (`farm.rescue`), but it writes down
+how the worker died, for whoever inherits that task.
+"""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from enum import Enum
+
+from farm import disk, life, process
+from farm.child import signal_name
+from farm.config import Settings
+from farm.health import (
+    Action,
+    Health,
+    Vital,
+    WorkerHealthState,
+    judge,
+    restart_delay,
+    write_health,
+)
+from farm.project import Project
+from farm.words import plain
+
+
+class SlotEnd(Enum):
+    """How the process in a slot ended."""
+
+    DONE = "done"  #: it was asked to end, or nothing was left to do
+    DIED = "died"
+
+
+class Slot:
+    """See the module's docstring. All times are monotonic seconds."""
+
+    def __init__(self, number: int, project: Project, settings: Settings) -> None:
+        self.state = WorkerHealthState(number)
+        self.popen: subprocess.Popen[bytes] | None = None
+        self.name: str | None = None  #: of the worker, once it was seen
+        self.done = False  #: its worker found nothing left to do
+        self.start_at = 0.0
+        self._project = project
+        self._settings = settings
+        self._log = project.slot_log_path(number)
+        self._vital = Vital()
+        self._asked_at: float | None = None  # when it was told to end, as unhealthy
+
+    def start_if_due(self, now: float, supervisor: int, *, until_done: bool) -> None:
+        """Start a worker; OSError if the machine cannot."""
+        if self.popen is not None or self.done or now < self.start_at:
+            return
+        command = [sys.executable, "-P", "-m", "farm", "worker", self._project.root]
+        command += ["--supervisor", str(supervisor)]
+        if until_done:
+            command.append("--until-done")
+        self.start_at = now + restart_delay(self.state)  # should this very start fail
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        log = os.open(self._log, flags, disk.FILE_MODE)
+        try:
+            self.popen = subprocess.Popen(
+                command,
+                cwd=self._project.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
+            )
+        except OSError:
+            self._rest(now, "spawn")
+            raise
+        finally:
+            os.close(log)
+        self.name, self._asked_at = None, None
+        self._vital = Vital(beat_at=now, busy_at=now)
+
+    def reap(self, now: float) -> tuple[SlotEnd, str] | None:
+        """Whether its process ended, and a sentence; None while it runs."""
+        if self.popen is None or (code := self.popen.poll()) is None:
+            return None
+        name = self.name or str(self.popen.pid)
+        if self.name is None:
+            with suppress(OSError):  # its name is only for people
+                name = self._find_name() or name
+        self.popen = None
+        if code == 0:
+            self.start_at = now
+            return SlotEnd.DONE, f"worker {name} ended"
+        how = f"was killed by {signal_name(-code)}"
+        if code > 0:
+            how = f"ended with code {code}{self._last_words()}"
+        self._rest(now, how)
+        wait = self.start_at - now
+        again = "at once" if wait <= 0 else f"in {wait:.1f} s"
+        with suppress(OSError):  # a full disk, say: then its end has no known cause
+            self._write_down(name, how)
+        return SlotEnd.DIED, f"worker {name} {how}; another starts {again}"
+
+    def _write_down(self, name: str, how: str) -> None:
+        if os.path.exists(self._project.life_path(name)):
+            write_health(self._project, name, Health(died=how), f"slot-{os.getpid()}")
+
+    def look_after(self, now: float) -> str | None:
+        """End a worker that neither beats nor computes; a sentence if so."""
+        if self.popen is None:
+            return None
+        seen = life.read(self._project, self.name) if self.name else None
+        if seen is None:  # not born yet, or started afresh under a new name
+            self.name = self._find_name()
+        running = process.stat(self.popen.pid)
+        self._vital = self._vital.seen(
+            seen[0] if seen else -1, running.cpu_ticks if running else -1, now
+        )
+        action = judge(
+            self._vital,
+            now,
+            patience=self._settings.heartbeat_timeout,
+            grace=self._settings.grace,
+            asked_at=self._asked_at,
+        )
+        if action is Action.KILL:
+            self.popen.kill()
+        if action is not Action.TERMINATE:
+            return None
+        self._asked_at = now
+        self.popen.terminate()
+        silent = now - self._vital.beat_at
+        return f"worker {self.name}: no heartbeat for {silent:.0f} s; ending it"
+
+    def _rest(self, now: float, error_type: str) -> None:
+        self.state.record_failure(error_type)
+        self.start_at = now + restart_delay(self.state)
+        self.state.record_recovery(success=False)
+
+    def _last_words(self) -> str:
+        raw, _ = disk.read_tail(self._log, 2000)
+        lines = raw.decode(errors="replace").strip().splitlines()
+        said = [line for line in lines if " works on /" not in line]
+        return f" ({plain(said[-1])})" if said else ""
+
+    def _find_name(self) -> str | None:
+        """The worker that runs in this slot, by the process id in its life file."""
+        for name in self._project.worker_names():
+            seen = life.read(self._project, name)
+            who = seen[1].who if seen else None
+            if (
+                who
+                and self.popen
+                and who.pid == self.popen.pid
+                and process.is_here(who)
+            ):
+                return name
+        return None

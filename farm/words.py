@@ -1,0 +1,26 @@
+"""Text for people's terminals."""
+
+import re
+
+_CONTROL = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links
+    r"|\x1b."
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+
+
+def plain(text: str) -> str:
+    """Text from a task, without what could steer a terminal; on one line."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n")).replace("\n", " ")
+
+
+def duration(seconds: float) -> str:
+    """`0.31 s`, `42 s`, `3 min 12 s`, `2 h 5 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    if minutes:
+        return f"{minutes} min {rest} s"
+    return f"{seconds:.3g} s"
