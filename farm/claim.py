@@ -1,4 +1,4 @@
-"""Take a task so that nobody else can: steps 2 of DESIGN.md section 3.
+"""Take a task so that nobody else can.
 
     hold(...)  -> Hold | Refused      lock, result, dead owners, history
     take(...)  -> Claim | Exhausted | Refused    a hold on a task that may run now

@@ -15,7 +15,8 @@ What can go wrong. The file may be unlinked or replaced while we open it: the
 path must name our inode after locking, else we hold nothing. A child may unlock
 the shared description: `still_ours` locks again, and the size tells whether
 anybody wrote since. Local file systems only unlink a ledger under its lock;
-network ones keep it, ended by a `final` line (locking.md, finding 2).
+network ones keep it, ended by a `final` line: there an unlinked lock file was seen
+to have two owners.
 """
 
 import errno

@@ -281,17 +281,21 @@ class Queue:
         if signature != look.signature:
             since = tick
         self._still[look.id] = (look.signature, since)
-        if tick - since < SETTLE:
-            return Waiting(
-                "its file may still be written", now + SETTLE - (tick - since)
-            )
+        error = self._fault_error(look)
+        if tick - since >= SETTLE:
+            return Doomed(look, Status.INVALID, error)
+        why = (
+            f"{error.message} (believed when the file has stood still for {SETTLE:g} s)"
+        )
+        return Waiting(why, now + SETTLE - (tick - since))
+
+    def _fault_error(self, look: Look) -> Error:
         where = self._project.relative(self._project.task_path(look.id))
         if look.fault is not None:
-            return Doomed(look, Status.INVALID, fault_error(look.fault, where))
-        circle = self._cycles[look.id]
-        fault = circle_fault(circle)
-        files = {i: register.sha256(self._project, i) or "" for i in circle}
-        return Doomed(look, Status.INVALID, fault_error(fault, where, files))
+            return fault_error(look.fault, where)
+        cycle = self._cycles[look.id]
+        files = {i: register.sha256(self._project, i) or "" for i in cycle}
+        return fault_error(circle_fault(cycle), where, files)
 
     def _find_cycles(self) -> None:
         self._cycles = {}

@@ -40,10 +40,11 @@ def _read_duration(value: object, *path: str) -> float:
 
 
 def _read_timeout(value: object) -> float:
-    found = _read_duration(value, "timeout")
+    negative = isinstance(value, int | float) and value < 0
+    found = 0.0 if negative else _read_duration(value, "timeout")
     if found == 0.0:
-        message = "`timeout` must be above 0 seconds; leave it out for no limit"
-        raise RefusedError(("timeout",), message)
+        message = "must be above 0 seconds; leave it out for no limit"
+        raise RefusedError(("timeout",), f"`timeout` {message}")
     return found
 
 

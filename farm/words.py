@@ -16,11 +16,11 @@ def plain(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.31 s`, `42 s`, `3 min 12 s`, `2 h 5 min`."""
+    """`31 ms`, `42.4 s`, `3 min 12 s`, `2 h 5 min`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
         return f"{hours} h {minutes} min"
     if minutes:
         return f"{minutes} min {rest} s"
-    return f"{seconds:.3g} s"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"

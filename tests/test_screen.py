@@ -118,7 +118,7 @@ def test_what_could_steer_a_terminal_is_taken_out(dirty: str, clean: str) -> Non
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.0312, "0.0312 s"), (42.4, "42.4 s"), (192, "3 min 12 s"), (7500, "2 h 5 min")],
+    [(0.0312, "31.2 ms"), (42.4, "42.4 s"), (192, "3 min 12 s"), (7500, "2 h 5 min")],
 )
 def test_durations_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words

@@ -295,7 +295,7 @@ VALUES = [  # key, its JSON, what the message says, column within the JSON
     ("timeout", '""', f'`timeout` must be {DURATION}, not ""', 1),
     ("timeout", '"1m1h"', "must be a number of seconds", 1),
     ("timeout", "[1]", "not a list", 1),
-    ("timeout", "-5", "`timeout` must be at least 0 seconds, not -5", 1),
+    ("timeout", "-5", "`timeout` must be above 0 seconds", 1),
     ("timeout", "0", "`timeout` must be above 0 seconds", 1),
     ("timeout", '"0s"', "`timeout` must be above 0 seconds", 1),
     ("timeout", "1e300", "`timeout` must be at most 1000000000 seconds", 1),

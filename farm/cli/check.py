@@ -28,7 +28,8 @@ def command(place: Place, project: str | None, files: tuple[str, ...]) -> int:
     The words are those of the result that a worker would write. Without FILE,
     every task file of the project. Exit code 1 if anything is wrong.
     """
-    there = read_project(place.find(project))
+    start = os.path.dirname(os.path.abspath(files[0])) if files else os.getcwd()
+    there = read_project(place.find(project, start))
     listing = Listing(there)
     listing.refresh()
     wanted = _wanted(there, files) if files else None
@@ -37,7 +38,8 @@ def command(place: Place, project: str | None, files: tuple[str, ...]) -> int:
         click.echo(plain(fault))
     count = len(wanted if wanted is not None else listing.tasks())
     if not faults:
-        click.echo(f"{count} task files, nothing wrong", err=True)
+        files_word = "file" if count == 1 else "files"
+        click.echo(f"{count} task {files_word}, nothing wrong", err=True)
     return 1 if faults else 0
 
 

@@ -36,15 +36,19 @@ class Place:
     def __init__(self, named: str | None) -> None:
         self.named = named
 
-    def find(self, named: str | None) -> str:
-        """The folder that is meant; UsageError if it is named twice or is none."""
+    def find(self, named: str | None, start: str | None = None) -> str:
+        """The folder that is meant; UsageError if it is named twice or is none.
+
+        Where none is named, it is the nearest project from `start` upwards, by
+        default from the current folder.
+        """
         if self.named is not None and named is not None:
             raise UsageError(
                 f"the project is named twice, {self.named} and {named}: name it once"
             )
         chosen = named if named is not None else self.named
         if chosen is None:
-            return find_project(Path.cwd())
+            return find_project(start or Path.cwd())
         if not os.path.isdir(chosen):
             raise NoProjectError(
                 f"there is no folder {chosen}: make it, or name another"
