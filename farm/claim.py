@@ -169,11 +169,18 @@ def settle_owner(
     owner = past.claimed
     if life.owner_of(project, owner.holder, owner.who, holder.name) is life.Owner.ALIVE:
         return Refused(Reason.VETOED)
-    mark = Mark(owner.token, (*ledger.inode, owner.who.pid))
+    mark = mark_of(past, ledger.inode)
     if process.is_here(owner.who) and not process.end_marked(mark):
         return Refused(Reason.ORPHANED)
     ledger.append(vanished(project, past, now))
     return None
+
+
+def mark_of(past: Past, inode: tuple[int, int]) -> Mark:
+    """What the processes of an attempt carry; `inode` is its ledger's."""
+    owner, child = past.claimed, past.child
+    group = (child.group, child.ticks) if child else None
+    return Mark(owner.token, (*inode, owner.who.pid), group)
 
 
 def vanished(project: Project, past: Past, now: float) -> Ended:

@@ -60,6 +60,7 @@ class Job(msgspec.Struct, frozen=True):
     claim: Claim
     project: Project
     settings: Settings
+    environ: Mapping[str, str]  #: of the worker, without secrets
     secrets: Secrets
     scratch: Scratch
     stop: Stop
@@ -100,12 +101,12 @@ def child_variables(job: Job) -> dict[str, str]:
     return values
 
 
-def task_variables(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+def task_variables(job: Job) -> dict[str, str]:
     """What the task adds: `env`, and `env_from` as it was when farm started."""
     task = job.claim.task
     values = dict(task.env)
     for name in task.env_from:
-        value = job.secrets.get(name, environ)
+        value = job.secrets.get(name, job.environ)
         if value is None:
             raise TaskFileError(
                 f"`env_from` names {name}, which is not set where this worker was"
@@ -115,14 +116,10 @@ def task_variables(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
     return values
 
 
-def environment(job: Job, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(job: Job) -> dict[str, str]:
     """The whole environment of a command."""
-    plain = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("FARM_") and not _SECRET.search(name)
-    }
-    return plain | task_variables(job, environ) | child_variables(job)
+    ours = {n: v for n, v in job.environ.items() if not n.startswith("FARM_")}
+    return ours | task_variables(job) | child_variables(job)
 
 
 def working_folder(job: Job) -> str:

@@ -57,7 +57,7 @@ class Claimed(msgspec.Struct, frozen=True, tag="claimed", tag_field="line"):
 
 
 class Child(msgspec.Struct, frozen=True, tag="child", tag_field="line"):
-    """The process group of a running command: the quick way to find it."""
+    """The process group of a running command, for whoever must end it."""
 
     token: str
     group: int

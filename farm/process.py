@@ -105,11 +105,14 @@ class Mark(msgspec.Struct, frozen=True):
 
     Its commands have the token in their environment. What a callable forked has
     no environment of its own: it is known by the lock that it inherited, which
-    the kernel lists under the process that took it.
+    the kernel lists under the process that took it. One that emptied its
+    environment and closed what it inherited is known by its group, as long as the
+    group's leader lives (after that the number may be another group's).
     """
 
     token: str
     lock: tuple[int, int, int] | None = None  #: device, inode, pid of the taker
+    group: tuple[int, int] | None = None  #: process group, start ticks of its leader
 
 
 def _has_token(pid: int, token: str) -> bool:
@@ -144,7 +147,15 @@ def carries(pid: int, mark: Mark) -> bool:
     """Whether a process belongs to the attempt that `mark` describes."""
     if _has_token(pid, mark.token):
         return True
+    if mark.group is not None and _is_in_group(pid, *mark.group):
+        return True
     return mark.lock is not None and _holds_lock(pid, *mark.lock)
+
+
+def _is_in_group(pid: int, group: int, leader_ticks: int) -> bool:
+    found, leader = stat(pid), stat(group)
+    same_leader = leader is not None and leader.ticks == leader_ticks
+    return same_leader and found is not None and found.group == group
 
 
 def find(wanted: Callable[[int], bool]) -> Iterator[int]:

@@ -18,11 +18,11 @@ from contextlib import suppress
 from filelock import lock_descriptor
 
 from farm import disk, life, process, register
-from farm.claim import Hold, Holder, Reason, hold, let_go
+from farm.claim import Hold, Holder, Reason, hold, let_go, mark_of
 from farm.errors import LedgerError
 from farm.ledger import Claimed, Ledger, Past, open_attempt, peek
 from farm.listing import Listing
-from farm.process import Identity, Mark
+from farm.process import Identity
 from farm.project import CHECK, Project
 
 
@@ -39,9 +39,7 @@ def rescue(project: Project, holder: Holder, task_id: str) -> bool:
         ledger = os.stat(path)
     except FileNotFoundError:
         return False  # it ended in this moment
-    owner = past.claimed
-    lock = (ledger.st_dev, ledger.st_ino, owner.who.pid)
-    process.end_marked(Mark(owner.token, lock))
+    process.end_marked(mark_of(past, (ledger.st_dev, ledger.st_ino)))
     return True
 
 

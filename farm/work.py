@@ -155,6 +155,7 @@ def _job(worker: Worker, taken: Claim) -> Job:
         claim=taken,
         project=worker.project,
         settings=worker.settings,
+        environ=worker.environ,
         secrets=worker.secrets,
         scratch=worker.scratch,
         stop=worker.stop,

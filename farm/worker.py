@@ -61,6 +61,7 @@ class Worker:
         self.tasks_ended = 0
         self.modules = Modules(project.root)
         self.secrets = Secrets.take(os.environ)
+        self.environ = os.environ.copy()  #: as every task finds it
         self.capture = Capture(project, life_.name)
         self.journal = Journal(project, life_.name)
         self.watcher = Watcher(project, stop.bell)

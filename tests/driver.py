@@ -6,7 +6,7 @@
     farm.wait_for("succeeded", "build")
 
 Processes are real; nothing sleeps to synchronise. A task is held in the middle by
-a *gate*: it says that it is there (`farm.gate("g").reached`) and goes on when the
+a *gate*: it says that it is there (`farm.gate("g").reached()`) and goes on when the
 test opens the gate. After each test every process is ended, and what they said is
 shown if the test failed.
 """
@@ -38,6 +38,11 @@ class Gate:
         mark = f": > '{self.folder}/reached.'$$"
         wait = f"while [ ! -e '{self.folder}/open' ]; do sleep 0.02; done"
         return f"{mark}; {wait}"
+
+    @property
+    def mark(self) -> str:
+        """A statement of Python that says that we are here, and goes on."""
+        return f"open(f'{self.folder}/reached.{{os.getpid()}}', 'w').close()"
 
     @property
     def python(self) -> str:

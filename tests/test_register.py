@@ -1,5 +1,6 @@
 """The register: one result for each task, and what does not count as one."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from farm import register
+from farm import disk, register
 from farm.project import Project
 from farm.register import Lying
 from farm.result import Error, Head
@@ -375,3 +376,18 @@ def test_one_of_eight_processes_that_link_at_once_wins(
 
     assert winners == [json.loads(lying(project))["worker"]]
     assert [p for p in Path(project.tmp).iterdir() if p.suffix != ".bad"] == []
+
+
+def test_a_result_of_ours_is_known_again_after_an_error_that_came_later(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: str) -> None:
+        raise OSError(errno.EIO, "the folder cannot be synced")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "sync_folder", broken)
+        with pytest.raises(OSError, match="cannot be synced"):
+            put(project, sync=True)
+
+    assert put(project, sync=True)
+    assert lying(project) == GOOD

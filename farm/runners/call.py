@@ -19,7 +19,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,6 @@ from types import FrameType
 from typing import Any
 
 import msgspec
-import orjson
 
 from farm.errors import TaskFileError
 from farm.job import Job, child_variables, task_variables, working_folder
@@ -35,11 +34,10 @@ from farm.result import Error, Outcome
 from farm.states import Why
 from farm.stop import StoppedAtOnceError
 from farm.task import Task
+from farm.value import judged, plain_text
 
 _FARM = os.path.join(Path(__file__).parent.parent, "")
 _REPEAT = 1.0  # seconds between alarms; one can be lost in a __del__
-_STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-_DEEPEST = 200  # levels; orjson itself stops at 254
 
 
 class DeadlineError(BaseException):
@@ -81,7 +79,7 @@ def _run(job: Job) -> Outcome:
         return Outcome(Why.FAILED, error=_described("import", cause, str(error)))
     except BaseException as error:  # noqa: BLE001 - a task may raise anything, also SystemExit
         return Outcome(Why.FAILED, error=_described("exception", error, _said(error)))
-    return _returned(returned)
+    return judged(returned)
 
 
 def _called(task: Task) -> object:
@@ -112,25 +110,24 @@ async def _awaited(returned: Any) -> object:
 @contextmanager
 def _surroundings(job: Job) -> Iterator[None]:
     """The task's folder and variables; what was there before comes back."""
-    wanted = task_variables(job, os.environ) | child_variables(job)
+    wanted = task_variables(job) | child_variables(job)
     folder = working_folder(job)
-    before = os.environ.copy()
     try:
         os.environ.update(wanted)
         os.chdir(folder)
         yield
     finally:
         os.chdir(job.project.root)
-        _restore_environ(before)
+        _restore_environ(job.environ)
 
 
-def _restore_environ(before: dict[str, str]) -> None:
+def _restore_environ(before: Mapping[str, str]) -> None:
     """Undo what the task set, and what its function did to the rest."""
-    for name in os.environ.keys() - before.keys():
+    now = os.environ.copy()
+    for name in now.keys() - before.keys():
         del os.environ[name]
-    for name, value in before.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
+    for name, value in before.items() - now.items():
+        os.environ[name] = value
 
 
 @contextmanager
@@ -196,9 +193,9 @@ def _imported(call: str) -> Callable[..., object]:
 def _described(kind: str, error: BaseException, message: str) -> Error:
     return Error(
         kind,
-        _plain(message),
-        type=_plain(type(error).__name__),
-        traceback=_plain(_own_traceback(error)) or None,
+        plain_text(message),
+        type=plain_text(type(error).__name__),
+        traceback=plain_text(_own_traceback(error)) or None,
     )
 
 
@@ -209,11 +206,6 @@ def _said(error: BaseException) -> str:
         return f"{name}: {error}" if str(error) else name
     except Exception:  # noqa: BLE001 - its own __str__ is broken
         return name
-
-
-def _plain(text: str) -> str:
-    """Text that JSON can hold: a lone surrogate becomes \\udc80."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _own_traceback(error: BaseException) -> str:
@@ -232,60 +224,3 @@ def _own_traceback(error: BaseException) -> str:
         one.stack = traceback.StackSummary.from_list(kept)
         todo += [one.__cause__, one.__context__, *(one.exceptions or ())]
     return "".join(top.format())
-
-
-# -- its value -------------------------------------------------------------------
-
-
-def _returned(value: object) -> Outcome:
-    """Succeeded, if JSON can hold the value; else failed, saying what and where."""
-    try:
-        raw = orjson.dumps(value, option=_STRICT)
-    except TypeError as error:
-        return _bad_value(fault_in(value) or str(error))
-    # orjson writes NaN and infinity as null: look closer only if there is a null.
-    if b"null" in raw and value is not None and (fault := fault_in(value)):
-        return _bad_value(fault)
-    return Outcome(Why.SUCCEEDED, value=None if value is None else msgspec.Raw(raw))
-
-
-def _bad_value(fault: str) -> Outcome:
-    message = f"JSON cannot hold what it returned: {fault}"
-    return Outcome(Why.FAILED, error=Error("value", message, type="TypeError"))
-
-
-def fault_in(value: object, where: str = "value", depth: int = 0) -> str | None:
-    """What JSON cannot hold in a value, and where: `value["x"][3] is a set`."""
-    if depth > _DEEPEST:
-        return f"{where[:60]}... is nested more than {_DEEPEST} deep"
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                return f"{where} has a key that is {_a(key)}, no string"
-            if fault := fault_in(inner, f'{where}["{key}"]', depth + 1):
-                return fault
-        return None
-    if isinstance(value, list | tuple):
-        faults = (fault_in(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value))
-        return next((fault for fault in faults if fault), None)
-    return _leaf_fault(value, where)
-
-
-def _leaf_fault(value: object, where: str) -> str | None:
-    if isinstance(value, float) and (value != value or value in (_INF, -_INF)):  # noqa: PLR0124 - NaN
-        return f"{where} is {value}"
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return f"{where} is an integer of more than 64 bits"
-    if isinstance(value, str):
-        return None if _plain(value) == value else f"{where} is no valid Unicode text"
-    if value is None or isinstance(value, bool | int | float):
-        return None
-    return f"{where} is {_a(value)}"
-
-
-_INF = float("inf")
-
-
-def _a(value: object) -> str:
-    name = type(value).__qualname__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -69,7 +69,7 @@ def _run(job: Job, stdout: int, stderr: int) -> Outcome:
         if isinstance(task.run, str)
         else list(task.run or ())
     )
-    env = environment(job, os.environ)
+    env = environment(job)
     command = Command(argv, working_folder(job), env, stdout, stderr, ledger.fd)
     started = time.monotonic()
     child = Child.start(command)

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from farm import process
 from farm.locking import TaskLock
 from farm.project import Project
 from farm.report import survey
@@ -785,3 +786,22 @@ def test_a_ledger_left_behind_by_a_finished_task_is_swept(farm: Farm) -> None:
     TaskLock(farm.root).clean_all_stale_locks()
 
     assert not ledger.exists()
+
+
+def test_a_command_that_hides_from_everything_but_its_group_is_ended(
+    farm: Farm,
+) -> None:
+    gate = farm.gate()
+    hidden = f"import os, time; os.closerange(0, 99); {gate.mark}; time.sleep(600)"
+    farm.write("hidden.py", hidden.replace("; ", "\n"))
+    farm.drop(
+        "job",
+        run=f"[ $FARM_ATTEMPT = 1 ] || exit 0; exec env -i {sys.executable} hidden.py",
+    )
+    worker = farm.start_worker()
+    (hiding,) = gate.wait_reached()
+    farm.kill(worker)
+    farm.work()
+
+    assert [a["why"] for a in farm.result("job")["attempts"]] == ["lost", "succeeded"]
+    assert process.stat(hiding) is None
