@@ -65,11 +65,6 @@ class Reader:
         if from_now:
             self._offsets = dict(self._files())
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no worker ever wrote a journal here, or they were deleted."""
-        return not self._files()
-
     def poll(self) -> list[Entry]:
         """The lines that came since the last call, each worker's in order."""
         entries: list[Entry] = []
@@ -107,26 +102,6 @@ def _parse(raw: bytes) -> list[Entry]:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue  # the module's promise
     return entries
-
-
-class Finals:
-    """How each task ended, as far as the journal knows; the latest line wins."""
-
-    def __init__(self, project: Project) -> None:
-        self._reader = Reader(project)
-        self.last: dict[str, Entry] = {}
-
-    def poll(self) -> None:
-        """Take in what was written since."""
-        for entry in self._reader.poll():
-            before = self.last.get(entry.id)
-            if before is None or entry.at >= before.at:
-                self.last[entry.id] = entry
-
-    def status(self, task_id: str) -> Status | None:
-        """The status that the journal knows for a task that has a result."""
-        entry = self.last.get(task_id)
-        return entry.status if entry else None
 
 
 def rebuild(

@@ -3,7 +3,8 @@
     queue.refresh(...)    look at the folder: names, then the files that are new
     queue.touch(...)      look at a few ids at once, because an event named them
     queue.next()          the best task to try: Ready, Doomed, or None
-    queue.refused(...)    a claim came back: remember until when, or forget it
+    queue.refused(...)    a claim came back: remember until when (`block`: until
+                          people mend it; `forget`: look anew)
     queue.ended(...)      one of ours ended: what needed it may be ready
 
 Everything here is decided before a ledger is opened, so tasks that wait leave no
@@ -17,20 +18,19 @@ A file that is refused is left alone until it has stood still for 2 seconds of
 our own monotonic clock: somebody may be writing it.
 """
 
-import os
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
 from farm import register
 from farm.control import Control, Orders
-from farm.journal import Reader, rebuild
 from farm.listing import Listing
 from farm.look import Look, fault_error, read_look
 from farm.needs import Broken, Needs, Unmet, circle_fault, circles
 from farm.pattern import is_glob, matches
 from farm.project import Project
-from farm.result import Error, Head, posix
+from farm.result import Error
+from farm.results import Known, Results
 from farm.standing import (
     Doomed,
     Outlook,
@@ -60,25 +60,21 @@ class Queue:
     def __init__(self, project: Project, *, writes: bool = True) -> None:
         """Without `writes` a missing journal is not rebuilt: nothing is written."""
         self._project = project
-        self._writes = writes
         self._listing = Listing(project)
-        self._journal = Reader(project)
-        self._first = True
+        self._ends = Results(project, writes=writes)
         self._looks: dict[str, Look] = {}
         self._ready: list[Look] = []  # best last
         self._doomed: list[Doomed] = []
         self._delayed: dict[str, float] = {}  # id -> POSIX seconds
         self._held: dict[str, float] = {}  # id -> tick of the refusal
         self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
-        self._doubtful: set[str] = set()  # ids whose result is read at each refresh
         self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
-        self._statuses: dict[str, Status] = {}
         self._needed_by: dict[str, set[str]] = {}
         self._control = Control(project)
         self._orders = Orders()
         self._tasks: set[str] = set()
         self._results: set[str] = set()
-        self._needs = Needs(self._tasks, self._results, self._status_of)
+        self._needs = Needs(self._tasks, self._results, self._ends.status)
         self._cycles: dict[str, list[str]] = {}
         self.waiting: dict[str, Waiting] = {}
         self.unread = 0  #: files beyond the look-ahead
@@ -89,14 +85,12 @@ class Queue:
         """Look at the whole folder and put what is ready in order."""
         self._listing.refresh()
         self._orders = self._control.read()
-        before = self._results
-        self._tasks, self._results = self._listing.tasks(), self._listing.results()
-        self._statuses = {i: s for i, s in self._statuses.items() if i in self._results}
-        self._results -= self._outdated(before)
+        self._tasks = self._listing.tasks()
+        self._results = self._ends.refresh(self._listing.results())
         open_ids = self._tasks - self._results
         for gone in self._looks.keys() - open_ids:
             self._forget(gone)
-        self._needs = Needs(self._tasks, self._results, self._status_of)
+        self._needs = Needs(self._tasks, self._results, self._ends.status)
         self._reread_waiting()
         self._read_new(open_ids, stripe)
         self._find_cycles()
@@ -108,16 +102,16 @@ class Queue:
         waiters: set[str] = set()
         for task_id in ids:
             self._forget(task_id)
-            self._statuses.pop(task_id, None)
-            if self._counts(task_id):
+            self._ends.forget(task_id)
+            if self._ends.counts(task_id):
                 self._results.add(task_id)
             elif (look := read_look(self._project, task_id)) is not None:
                 self._results.discard(task_id)
-                self._doubtful.add(task_id)  # something may lie there all the same
+                self._ends.doubt(task_id)  # something may lie there all the same
                 self._tasks.add(task_id)
                 self._looks[task_id] = look
             waiters |= {task_id, *self._waiters(task_id)}
-        self._needs = Needs(self._tasks, self._results, self._status_of)
+        self._needs = Needs(self._tasks, self._results, self._ends.status)
         for waiter in waiters:
             self._insert(waiter, now, tick)
 
@@ -125,54 +119,6 @@ class Queue:
         """Tasks that wait for this one, by its id or by a glob."""
         globs = [n for n in self._needed_by if is_glob(n) and matches(n, task_id)]
         return set().union(*(self._needed_by.get(n, ()) for n in (task_id, *globs)))
-
-    def _counts(self, task_id: str) -> bool:
-        """Whether a result lies there that counts, or one that we may not read."""
-        try:
-            return register.counts(self._project, task_id) is not None
-        except OSError:
-            return True
-
-    def _outdated(self, before: set[str]) -> set[str]:
-        """Results that do not count: empty, torn, or a verdict on other bytes."""
-        told = set()
-        for entry in sorted(self._journal.poll(), key=lambda entry: entry.at):
-            if entry.status is not None:
-                told.add(entry.id)
-                self._statuses.pop(entry.id, None)
-                invalid = entry.status is Status.INVALID
-                (self._doubtful.add if invalid else self._doubtful.discard)(entry.id)
-        self._look_at_untold(self._results - before - told)
-        if self._first:
-            self._doubtful |= {i for i in self._results if self._is_empty(i)}
-            self._first = False
-        self._doubtful &= self._results
-        return {i for i in self._doubtful if not self._counts(i)}
-
-    def _look_at_untold(self, untold: set[str]) -> None:
-        """New results of which no journal tells: see what they are, and tell."""
-        known = {}
-        for task_id in untold:
-            head = self._head(task_id)
-            if head is None or head.status is Status.INVALID:
-                self._doubtful.add(task_id)
-            if head is not None:
-                known[task_id] = (head.status, posix(head.finished))
-        if known and self._first and self._writes:
-            rebuild(self._project, "rebuilt", known)
-
-    def _head(self, task_id: str) -> Head | None:
-        try:
-            head = register.look(self._project, task_id)
-        except OSError:
-            return None  # another user's: nothing is known of it
-        return head if isinstance(head, Head) else None
-
-    def _is_empty(self, task_id: str) -> bool:
-        try:
-            return os.stat(self._project.result_path(task_id)).st_size == 0
-        except FileNotFoundError:
-            return True  # deleted since it was listed
 
     def _reread_waiting(self) -> None:
         """A file that waits or was refused may have been edited in place."""
@@ -195,14 +141,6 @@ class Queue:
             look = read_look(self._project, task_id)
             if look is not None:
                 self._looks[task_id] = look
-
-    def _status_of(self, task_id: str) -> Status | None:
-        if task_id not in self._statuses:
-            head = self._head(task_id)
-            if head is None:
-                return None
-            self._statuses[task_id] = head.status
-        return self._statuses[task_id]
 
     # -- deciding ------------------------------------------------------------
 
@@ -320,6 +258,10 @@ class Queue:
         """Ids with a task file, and ids with a result that counts."""
         return self._tasks, self._results
 
+    def known(self, task_id: str) -> Known | None:
+        """How a task with a result ended, and when."""
+        return self._ends.known(task_id)
+
     @property
     def unusable(self) -> dict[str, str]:
         """File names that can never be tasks, each with the reason."""
@@ -347,8 +289,8 @@ class Queue:
     def _by_needs_now(self, look: Look) -> Standing:
         if look.task is not None and look.task.needs:
             for need in self.expand(look.id, look.task):
-                self._statuses.pop(need, None)
-            self._needs = Needs(self._tasks, self._results, self._status_of)
+                self._ends.forget(need)
+            self._needs = Needs(self._tasks, self._results, self._ends.status)
         return self._by_needs(look)
 
     def orders_changed(self) -> bool:
@@ -404,12 +346,12 @@ class Queue:
             self._delayed[task_id] = until
             return
         self._results.add(task_id)
-        self._statuses.pop(task_id, None)
+        self._ends.forget(task_id)
         # Those who wait by a glob are looked at when nothing else is ready: a
         # glob over 10,000 tasks is not to be asked 10,000 times.
         waiters = self._needed_by.pop(task_id, set())
         if waiters:
-            self._needs = Needs(self._tasks, self._results, self._status_of)
+            self._needs = Needs(self._tasks, self._results, self._ends.status)
         for waiter in waiters:
             self._insert(waiter, now, tick)
 

@@ -13,15 +13,15 @@ from collections.abc import Mapping
 
 import msgspec
 
-from farm import disk, life, process, register
+from farm import disk, life, process
 from farm.errors import LedgerError
 from farm.health import Health, read_health
-from farm.journal import Finals
 from farm.ledger import Past, history, peek
 from farm.life import LifeLock, LifeRecord, Owner
 from farm.project import Project
 from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
+from farm.results import Known
 from farm.states import State, Status
 
 
@@ -110,21 +110,18 @@ class Survey:
     def __init__(self, project: Project) -> None:
         self._project = project
         self._queue = Queue(project, writes=False)
-        self._finals = Finals(project)
-        self._known: dict[str, Status] = {}  # results that no journal knows
-        self._failed: dict[str, tuple[Failure | None, float]] = {}  # read at POSIX time
+        self._failed: dict[str, tuple[Failure | None, Known]] = {}  # as read then
 
     def look(self, now: float, tick: float) -> Report:
         """The project as it is now; `now` POSIX seconds, `tick` monotonic."""
         queue = self._queue
         queue.refresh(now, tick)
         tasks, results = queue.names
-        self._finals.poll()
-        statuses = {i: self._status(i) for i in results}
+        ends = {i: known for i in results if (known := queue.known(i))}
         running, delayed = self._ledgers(tasks - results, now)
         waiting = self._waiting(running, delayed)
         counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
-        counts.update(Counter(s for s in statuses.values() if s))
+        counts.update(Counter(known.status for known in ends.values()))
         counts[State.RUNNING] = len(running)
         counts[State.WAITING] = len(waiting)
         open_ids = len(tasks - results)
@@ -135,7 +132,7 @@ class Survey:
             total=open_ids + len(results),
             counts=counts,
             running=sorted(running.values(), key=lambda r: r.started),
-            failures=self._failures(statuses),
+            failures=self._failures(ends),
             waiting=waiting,
             workers=workers(self._project, running, now),
             unusable=queue.unusable,
@@ -144,20 +141,6 @@ class Survey:
     def ready_ids(self) -> list[str]:
         """What a worker alone would try, best first, as of the last look."""
         return self._queue.ready_ids()
-
-    def _status(self, task_id: str) -> Status | None:
-        entry = self._finals.last.get(task_id)
-        if entry is not None and entry.status is not None:
-            return entry.status
-        if task_id not in self._known:
-            try:
-                head = register.look(self._project, task_id)
-            except OSError:
-                return None  # another user's: nothing is known of it
-            if isinstance(head, register.Lying):
-                return None
-            self._known[task_id] = head.status
-        return self._known[task_id]
 
     def _ledgers(
         self, open_ids: set[str], now: float
@@ -197,12 +180,11 @@ class Survey:
             )
         return [found[i] for i in sorted(found) if i not in running]
 
-    def _failures(self, statuses: dict[str, Status | None]) -> list[Failure]:
-        failed = {i for i, s in statuses.items() if s and s is not Status.SUCCEEDED}
-        for task_id in failed:
-            at = self._finals.last[task_id].at if task_id in self._finals.last else 0.0
-            if self._failed.get(task_id, (None, -1.0))[1] != at:
-                self._failed[task_id] = (failure(self._project, task_id), at)
+    def _failures(self, ends: Mapping[str, Known]) -> list[Failure]:
+        failed = {i: k for i, k in ends.items() if k.status is not Status.SUCCEEDED}
+        for task_id, known in failed.items():
+            if self._failed.get(task_id, (None, None))[1] != known:
+                self._failed[task_id] = (failure(self._project, task_id), known)
         found = [f for i in failed if (f := self._failed[i][0])]
         return sorted(found, key=lambda f: f.finished, reverse=True)
 

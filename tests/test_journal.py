@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from farm.journal import Entry, Finals, Journal, Reader, rebuild
+from farm.journal import Entry, Journal, Reader, rebuild
 from farm.project import Project
 from farm.states import Status, Why
 
@@ -98,28 +98,6 @@ def test_a_deleted_journal_is_no_error(project: Project) -> None:
     Path(project.journal).rmdir()
 
     assert reader.poll() == []
-    assert reader.is_empty
-
-
-def test_a_journal_with_a_line_is_not_empty(project: Project) -> None:
-    before = Reader(project).is_empty
-    write(project, "ada", entry("a"))
-
-    assert (before, Reader(project).is_empty) == (True, False)
-
-
-@pytest.mark.parametrize("order", [(1.0, 2.0), (2.0, 1.0)], ids=["asc", "desc"])
-def test_the_latest_line_says_how_a_task_ended(
-    project: Project, order: tuple[float, float]
-) -> None:
-    status = {1.0: Status.FAILED, 2.0: Status.SUCCEEDED}
-    for worker, at in zip(("ada", "bob"), order, strict=True):
-        write(project, worker, entry("a", at, status[at]))
-    finals = Finals(project)
-    finals.poll()
-
-    assert finals.status("a") is Status.SUCCEEDED
-    assert finals.status("b") is None
 
 
 def test_a_journal_is_rebuilt_from_results(project: Project) -> None:

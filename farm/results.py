@@ -1,0 +1,122 @@
+"""Which results count and how each task ended, read as seldom as possible.
+
+    counting = results.refresh(names)     at each look, with the names that lie there
+    results.status(id)                    how a task ended
+
+Journals tell how tasks ended; a result of which no journal tells is read, once.
+Names are trusted beyond that, with three exceptions that are *doubtful* and read
+at each look: a verdict of `invalid` (its file may have changed since), a file that
+was empty, and whatever an event or a claim found to be no result.
+"""
+
+import os
+
+import msgspec
+
+from farm import register
+from farm.journal import Reader, rebuild
+from farm.project import Project
+from farm.result import Head, posix
+from farm.states import Status
+
+
+class Known(msgspec.Struct, frozen=True):
+    """How and when (POSIX seconds) a task ended."""
+
+    status: Status
+    at: float
+
+
+class Results:
+    """One process's knowledge of a project's results."""
+
+    def __init__(self, project: Project, *, writes: bool = True) -> None:
+        """With `writes`, what journals do not tell at first is written into one."""
+        self._project = project
+        self._writes = writes
+        self._journal = Reader(project)
+        self._first = True
+        self._names: set[str] = set()
+        self._doubtful: set[str] = set()
+        self._known: dict[str, Known] = {}
+
+    def refresh(self, names: set[str]) -> set[str]:
+        """Those of these ids whose result counts."""
+        before, self._names = self._names, names
+        for gone in before - names:
+            self.forget(gone)
+        told = self._listen()
+        self._read_untold(names - before - told)
+        if self._first:
+            self._doubtful |= {i for i in names if self._is_empty(i)}
+            self._first = False
+        self._doubtful &= names
+        return names - {i for i in self._doubtful if not self.counts(i)}
+
+    def counts(self, task_id: str) -> bool:
+        """Whether a result lies there that counts, or one that we may not read."""
+        try:
+            return register.counts(self._project, task_id) is not None
+        except OSError:
+            return True
+
+    def status(self, task_id: str) -> Status | None:
+        """How a task ended; None if what lies there is no result, or unreadable."""
+        known = self.known(task_id)
+        return known.status if known else None
+
+    def known(self, task_id: str) -> Known | None:
+        """The same, with when."""
+        if task_id not in self._known:
+            head = self._head(task_id)
+            if head is None:
+                return None
+            self._known[task_id] = Known(head.status, posix(head.finished))
+        return self._known[task_id]
+
+    def forget(self, task_id: str) -> None:
+        """Read it again when somebody asks."""
+        self._known.pop(task_id, None)
+
+    def doubt(self, task_id: str) -> None:
+        """Read it at each look from now on, until a journal tells how it ended."""
+        self._doubtful.add(task_id)
+
+    def _listen(self) -> set[str]:
+        """Take in what journals tell, the latest line last; the ids."""
+        told = set()
+        for entry in sorted(self._journal.poll(), key=lambda entry: entry.at):
+            if entry.status is None:
+                continue
+            told.add(entry.id)
+            self._known[entry.id] = Known(entry.status, entry.at)
+            if entry.status is Status.INVALID:
+                self._doubtful.add(entry.id)
+            else:
+                self._doubtful.discard(entry.id)
+        return told
+
+    def _read_untold(self, untold: set[str]) -> None:
+        found = {}
+        for task_id in untold:
+            self.forget(task_id)
+            known = self.known(task_id)
+            if known is None or known.status is Status.INVALID:
+                self._doubtful.add(task_id)
+            if known is not None:
+                found[task_id] = (known.status, known.at)
+        if found and self._first and self._writes:
+            rebuild(self._project, "rebuilt", found)
+
+    def _head(self, task_id: str) -> Head | None:
+        try:
+            head = register.look(self._project, task_id)
+        except OSError:
+            return None  # another user's: nothing is known of it
+        return head if isinstance(head, Head) else None
+
+    def _is_empty(self, task_id: str) -> bool:
+        try:
+            return os.stat(self._project.result_path(task_id)).st_size == 0
+        except FileNotFoundError:
+            return True  # deleted since it was listed
