@@ -31,6 +31,7 @@ from farm.ledger import (
     Final,
     Ledger,
     Past,
+    endings,
     history,
     open_attempt,
 )
@@ -243,7 +244,7 @@ def _take_held(
         return Refused(Reason.CHANGED)
     rules = policy_of(look.task, settings)
     past = held.past(look.sha256)
-    step = next_step([p.ended for p in past if p.ended], rules, held.since)
+    step = next_step(endings(past), rules, held.since)
     if isinstance(step, Wait):
         return Refused(Reason.DELAYED, step.until)
     if isinstance(step, Finish):

@@ -22,7 +22,7 @@ import msgspec
 from farm import disk, register
 from farm.claim import Claim, Exhausted, Hold, Holder
 from farm.config import Settings
-from farm.ledger import Ended, Final, Past
+from farm.ledger import Ended, Final, Past, endings
 from farm.project import Project
 from farm.result import (
     VERSION,
@@ -74,7 +74,7 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
     An attempt that does not count (drained, the machine's fault) is noted, too.
     """
     ended = _ended(desk, claim, outcome, now)
-    attempts = [p.ended for p in claim.past if p.ended] + [ended]
+    attempts = [*endings(claim.past), ended]
     step = next_step(attempts, claim.policy, now)
     if isinstance(step, Finish):
         result = _result(desk, claim, outcome, ended, step.status)
@@ -116,7 +116,7 @@ def conclude(
 def exhaust(desk: Desk, taken: Exhausted) -> Ending:
     """Commit what a task's history already says: it may not run again."""
     last = taken.past[-1].ended
-    vanished = sum(p.ended.why == Why.LOST for p in taken.past if p.ended)
+    vanished = sum(ended.why == Why.LOST for ended in endings(taken.past))
     error = last.error if last else None
     if taken.status is Status.LOST:
         message = f"{vanished} attempts vanished with their worker; the last one:"
@@ -129,7 +129,7 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
 
 
 def _ended(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ended:
-    before = [p.ended for p in claim.past if p.ended]
+    before = endings(claim.past)
     relative = desk.project.relative
     return Ended(
         token=claim.opened.token,

@@ -128,6 +128,11 @@ def history(lines: Iterable[Line]) -> list[Past]:
     return list(past.values())
 
 
+def endings(past: Iterable[Past]) -> list[Ended]:
+    """How these attempts ended, in order; an open one has not."""
+    return [one.ended for one in past if one.ended]
+
+
 def open_attempt(lines: Iterable[Line]) -> Past | None:
     """The last attempt if nothing says that it ended."""
     past = history(lines)

@@ -74,7 +74,7 @@ class Queue:
         self._orders = Orders()
         self._tasks: set[str] = set()
         self._results: set[str] = set()
-        self._needs = Needs(self._tasks, self._results, self._ends.status)
+        self._needs = self._fresh_needs()
         self._cycles: dict[str, list[str]] = {}
         self.waiting: dict[str, Waiting] = {}
         self.unread = 0  #: files beyond the look-ahead
@@ -89,8 +89,8 @@ class Queue:
         self._results = self._ends.refresh(self._listing.results())
         open_ids = self._tasks - self._results
         for gone in self._looks.keys() - open_ids:
-            self._forget(gone)
-        self._needs = Needs(self._tasks, self._results, self._ends.status)
+            self.forget(gone)
+        self._needs = self._fresh_needs()
         self._reread_waiting()
         self._read_new(open_ids, stripe)
         self._find_cycles()
@@ -101,7 +101,7 @@ class Queue:
         self._orders = self._control.read()
         waiters: set[str] = set()
         for task_id in ids:
-            self._forget(task_id)
+            self.forget(task_id)
             self._ends.forget(task_id)
             if self._ends.counts(task_id):
                 self._results.add(task_id)
@@ -111,7 +111,7 @@ class Queue:
                 self._tasks.add(task_id)
                 self._looks[task_id] = look
             waiters |= {task_id, *self._waiters(task_id)}
-        self._needs = Needs(self._tasks, self._results, self._ends.status)
+        self._needs = self._fresh_needs()
         for waiter in waiters:
             self._insert(waiter, now, tick)
 
@@ -127,7 +127,7 @@ class Queue:
             if look is None:
                 continue
             if self._project.task_signature(task_id) != look.signature:
-                self._forget(task_id)
+                self.forget(task_id)
 
     def _read_new(self, open_ids: set[str], stripe: Stripe) -> None:
         new = open_ids - self._looks.keys()
@@ -141,6 +141,10 @@ class Queue:
             look = read_look(self._project, task_id)
             if look is not None:
                 self._looks[task_id] = look
+
+    def _fresh_needs(self) -> Needs:
+        """Answers to the names that are known now."""
+        return Needs(self._tasks, self._results, self._ends.status)
 
     # -- deciding ------------------------------------------------------------
 
@@ -290,7 +294,7 @@ class Queue:
         if look.task is not None and look.task.needs:
             for need in self.expand(look.id, look.task):
                 self._ends.forget(need)
-            self._needs = Needs(self._tasks, self._results, self._ends.status)
+            self._needs = self._fresh_needs()
         return self._by_needs(look)
 
     def orders_changed(self) -> bool:
@@ -335,13 +339,9 @@ class Queue:
         """It cannot be claimed until somebody mends what the sentence says."""
         self._blocked[task_id] = (sentence, tick)
 
-    def forget(self, task_id: str) -> None:
-        """Its file or its result is not what we thought: look anew."""
-        self._forget(task_id)
-
     def ended(self, task_id: str, until: float | None, now: float, tick: float) -> None:
         """One of ours ended; with a time it runs again then, else it is final."""
-        self._forget(task_id)
+        self.forget(task_id)
         if until is not None:
             self._delayed[task_id] = until
             return
@@ -351,11 +351,12 @@ class Queue:
         # glob over 10,000 tasks is not to be asked 10,000 times.
         waiters = self._needed_by.pop(task_id, set())
         if waiters:
-            self._needs = Needs(self._tasks, self._results, self._ends.status)
+            self._needs = self._fresh_needs()
         for waiter in waiters:
             self._insert(waiter, now, tick)
 
-    def _forget(self, task_id: str) -> None:
+    def forget(self, task_id: str) -> None:
+        """Its file or its result is not what we thought: look anew."""
         self._looks.pop(task_id, None)
         self._held.pop(task_id, None)
         self._still.pop(task_id, None)

@@ -65,17 +65,33 @@ def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0)
     of finished or deleted tasks. Returns how many stale attempts were settled.
     """
     settled = 0
+    # An unlinked lock file is not safe on a network file system while a worker
+    # lives: two owners of one name were seen on NFS.
+    may_unlink = not (project.network and _somebody_lives(project))
     for name in project.ledger_names():
-        settled += _sweep_ledger(project, holder, name, now, max_age)
+        path = f"{project.locks}/{name}"
+        past = open_attempt(peek(path))
+        if past is not None:
+            settled += _settle(project, holder, past, now)
+        elif may_unlink:
+            _remove_meaningless(project, path, now - max_age)
     if was_unclean(project, holder.who):
         check_results(project, holder, now)  # before the signs of it are removed
-    still_open = _open_holders(project)
-    for worker in project.worker_names():
-        free = life.observe(project, worker) is life.LifeLock.FREE
-        if free and worker not in still_open:  # else they need what it left in tmp
-            _bury(project, worker)
+    dead = {
+        worker
+        for worker in project.worker_names()
+        if life.observe(project, worker) is life.LifeLock.FREE
+    }
+    # Open attempts still need what their owners left in tmp.
+    for worker in sorted(dead - _open_holders(project)) if dead else ():
+        _bury(project, worker)
     _remove_strays(project, now - max_age)
     return settled
+
+
+def _somebody_lives(project: Project) -> bool:
+    names = project.worker_names()
+    return any(life.observe(project, w) is life.LifeLock.HELD for w in names)
 
 
 def _open_holders(project: Project) -> set[str]:
@@ -130,15 +146,8 @@ def check_results(project: Project, holder: Holder, now: float) -> int:
     return taken
 
 
-def _sweep_ledger(
-    project: Project, holder: Holder, name: str, now: float, max_age: float
-) -> int:
-    path = f"{project.locks}/{name}"
-    lines = peek(path)
-    past = open_attempt(lines)
-    if past is None:
-        _remove_meaningless(project, path, now - max_age)
-        return 0
+def _settle(project: Project, holder: Holder, past: Past, now: float) -> int:
+    """Note how a dead owner's open attempt ended; 1 if it was settled."""
     owner = past.claimed
     if life.owner_of(project, owner.holder, owner.who, holder.name) is life.Owner.ALIVE:
         return 0
@@ -153,15 +162,7 @@ def _sweep_ledger(
 
 
 def _remove_meaningless(project: Project, path: str, before: float) -> None:
-    """Unlink, under its lock, a ledger that decides nothing any more.
-
-    On a network file system only while no worker lives: an unlinked lock file
-    is not safe there (two owners of one name were seen on NFS).
-    """
-    if project.network and any(
-        life.observe(project, w) is life.LifeLock.HELD for w in project.worker_names()
-    ):
-        return
+    """Unlink, under its lock, a ledger that decides nothing any more."""
     try:
         old = os.stat(path).st_mtime < before
         ledger = Ledger.open(path, create=False)

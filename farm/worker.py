@@ -11,7 +11,6 @@ beats in a thread of its own.
 import errno
 import os
 import time
-from types import TracebackType
 from typing import Self
 
 from farm import disk, rescue, trial
@@ -21,7 +20,7 @@ from farm.capture import Capture
 from farm.claim import Holder
 from farm.commit import Desk, End, Ending
 from farm.config import Settings
-from farm.control import Control
+from farm.control import DRAIN, Control
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.job import Scratch, Secrets
@@ -118,12 +117,7 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.watcher.stop()
         self.heart.end()
         self.journal.close()
@@ -142,7 +136,7 @@ class Worker:
         if self._supervisor is not None and os.getppid() != self._supervisor:
             self.stop.ask_once("its supervisor is gone")
         if self._control.read().drain:
-            self.stop.ask_once("drain")
+            self.stop.ask_once(DRAIN)
         health = Health(
             task=self.current,
             tasks_ended=self.tasks_ended,
@@ -165,7 +159,7 @@ class Worker:
         began = time.monotonic()
         self.queue.refresh(time.time(), began, self._stripe())
         if self.queue.drains:
-            self.stop.ask_once("drain")
+            self.stop.ask_once(DRAIN)
         self.listed_at = time.monotonic()
         self.listing_took = self.listed_at - began
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from farm.life import Life
 from farm.project import Project
 from tests.driver import Farm
 
@@ -34,3 +35,11 @@ def project(tmp_path: Path) -> Project:
     """An empty project on disk, without processes."""
     (tmp_path / "project").mkdir()
     return Project.open(tmp_path / "project")
+
+
+@pytest.fixture
+def alive(project: Project) -> Iterator[Life]:
+    """A living worker named ada."""
+    there = Life.begin(project, "ada", now=1000.0, heartbeat=2.0)
+    yield there
+    there.end()

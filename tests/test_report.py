@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from farm.states import Why
 
 NOW = 1_000_000.0  # POSIX seconds
 DEAD = Identity("other-host", "other-boot", 1, 2, 3)
-
-
-@pytest.fixture
-def ada(project: Project) -> Iterator[Life]:
-    life = Life.begin(project, "ada", now=NOW, heartbeat=2.0)
-    yield life
-    life.end()
 
 
 def drop(project: Project, task_id: str, **task: object) -> None:
@@ -58,7 +50,7 @@ def test_an_empty_project_has_all_counts_and_all_are_zero(project: Project) -> N
     assert (report.total, report.pending, report.all_succeeded) == (0, False, True)
 
 
-def test_tasks_are_counted_by_where_they_are(project: Project, ada: Life) -> None:
+def test_tasks_are_counted_by_where_they_are(project: Project, alive: Life) -> None:
     drop(project, "ready")
     drop(project, "waiting", needs=["nobody"])
     drop(project, "running")
@@ -84,7 +76,7 @@ def test_a_task_whose_owner_is_dead_is_ready_not_running(project: Project) -> No
 
 
 def test_a_running_task_tells_its_time_and_its_progress(
-    project: Project, ada: Life
+    project: Project, alive: Life
 ) -> None:
     drop(project, "a")
     claim(project, "a", "ada")
@@ -147,7 +139,7 @@ def test_a_folder_where_a_ledger_should_be_is_said(project: Project) -> None:
 
 
 def test_a_living_worker_is_well_and_a_dead_one_says_how_it_died(
-    project: Project, ada: Life
+    project: Project, alive: Life
 ) -> None:
     bob = Life.begin(project, "bob", now=NOW, heartbeat=2.0)
     bob.forget()
@@ -162,7 +154,7 @@ def test_a_living_worker_is_well_and_a_dead_one_says_how_it_died(
 
 
 def test_a_worker_that_does_not_beat_says_since_when(
-    project: Project, ada: Life
+    project: Project, alive: Life
 ) -> None:
     os.utime(project.life_path("ada"), (NOW - 12.0, NOW - 12.0))
     (worker,) = look(project).workers

@@ -1,34 +1,17 @@
 """A folder that cannot keep farm's promises is refused."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from farm import disk, life, process, trial
 from farm.bell import Bell
 from farm.errors import MountError
-from farm.life import Life, LifeRecord
+from farm.life import Life
 from farm.process import Identity
 from farm.project import Project
-
-FOREIGN = Identity("other-host", "other-boot", 1, 2, 3)
-
-
-@pytest.fixture
-def alive(project: Project) -> Iterator[Life]:
-    there = Life.begin(project, "ada", now=1000.0, heartbeat=2.0)
-    yield there
-    there.end()
-
-
-def lay_life_file(project: Project, name: str, who: Identity, counter: int = 0) -> None:
-    """A life file whose lock nobody holds."""
-    record = LifeRecord(name, who, 1000.0, 2.0)
-    text = b"%020d\n%s\n" % (counter, msgspec.json.encode(record))
-    Path(project.life_path(name)).write_bytes(text)
+from tests.lives import FOREIGN, lay_life_file
 
 
 def test_a_local_disk_keeps_the_promises_and_is_left_clean(project: Project) -> None:
