@@ -6,9 +6,10 @@ value is an error today, not on the day when the flag is left out. The error is 
 `ConfigError`: which source, the line and column in farm.toml, what is allowed.
 
 A setting is a field of `Settings`, a reader in `_READERS` and a row of
-`SETTINGS_HELP`. Its variable is FARM_ and its name in capitals, its flag `--` and
-its name. What children find in their environment is in `CHILD_VARIABLES`, and none
-of it is ever a setting.
+`SETTINGS_HELP`. Its variable is FARM_ and the field's name in capitals, its flag `--`
+and its name. A setting named `logs.keep` stands as `keep` in the table `[logs]` of
+farm.toml, and its field is `logs_keep`. What children find in their environment is in
+`CHILD_VARIABLES`, and none of it is ever a setting.
 """
 
 import difflib
@@ -26,6 +27,7 @@ from farm.errors import ConfigError
 from farm.locate import NOWHERE, Place, did_you_mean, place_of, shown
 
 Durability = Literal["auto", "always", "never"]
+Hook = str | tuple[str, ...]  #: a command: for `sh -c`, or a list of words
 
 #: What the processes that farm starts find in their environment, and what it is.
 CHILD_VARIABLES = {
@@ -53,24 +55,33 @@ class Settings(msgspec.Struct, frozen=True):
     durability: Durability = "auto"
     inline_output: int = 16 * 1024  #: bytes
     trust: bool = False
+    logs_keep: float = 30 * 86_400.0  #: seconds
+    logs_max_total: int = 1024**3  #: bytes
+    hooks_on_failure: Hook | None = None
+    hooks_on_done: Hook | None = None
 
 
 class Help(NamedTuple):
     """What people read about one setting."""
 
-    name: str
+    name: str  #: as in farm.toml; `logs.keep` is `keep` in the table `[logs]`
     default: str  #: as farm.toml could say it, or in words
     meaning: str
 
     @property
+    def field(self) -> str:
+        """Its name in `Settings`: `logs_keep` for `logs.keep`."""
+        return self.name.replace(".", "_")
+
+    @property
     def variable(self) -> str:
         """Its name in the environment: FARM_WORKERS for workers."""
-        return f"FARM_{self.name.upper()}"
+        return f"FARM_{self.field.upper()}"
 
     @property
     def flag(self) -> str:
         """Its name on the command line, where a command has it."""
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.field.replace('_', '-')}"
 
 
 SETTINGS_HELP = {
@@ -86,8 +97,13 @@ SETTINGS_HELP = {
         Help("durability", "auto", "which results are synced: auto, always, never"),
         Help("inline_output", "16 KiB", "longer output stays in `.farm/logs/`"),
         Help("trust", "false", "run tasks from a folder that others can write"),
+        Help("logs.keep", "30d", "older logs of ended tasks are removed"),
+        Help("logs.max_total", "1 GiB", "beyond it the oldest of them are removed"),
+        Help("hooks.on_failure", "none", "a command, for each task that failed"),
+        Help("hooks.on_done", "none", "a command, for each task that ended"),
     )
 }
+_TABLES = {name.partition(".")[0] for name in SETTINGS_HELP if "." in name}
 
 
 def usable_cpus() -> int:
@@ -104,7 +120,9 @@ def load_settings(
     Raises ConfigError.
     """
     given = _from_file(toml_path) | _from_environ(environ) | _from_flags(flags)
-    settings = Settings(**{name: found.value for name, found in given.items()})
+    settings = Settings(
+        **{SETTINGS_HELP[name].field: found.value for name, found in given.items()}
+    )
     if settings.heartbeat_timeout <= 2 * settings.heartbeat:
         beat, limit = (
             f"`{name}` ({getattr(settings, name):g} s, {_origin(name, given)})"
@@ -131,8 +149,8 @@ def _origin(name: str, given: Mapping[str, _Given]) -> str:
 def _from_file(path: Path) -> dict[str, _Given]:
     text = _text_of(path)
     given = {}
-    for name, value in _table(path, text).items():
-        where = _located(path, _place_of_key(text, name))
+    for name, value in _flat(_table(path, text)).items():
+        where = _located(path, _place_of(text, name))
         if name not in SETTINGS_HELP:
             raise ConfigError(f"{where}: unknown setting `{name}`{_known(name)}")
         given[name] = _Given(_checked(name, value, f"{where}: `{name}`"), where)
@@ -233,11 +251,31 @@ def _table(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(message) from None
 
 
-def _place_of_key(text: str, name: str) -> Place:
-    """Where a key of the outermost table stands; its first place is the one."""
-    shape = rf"^[ \t\[]*(?P<key>([\"']?){re.escape(name)}\2)[ \t]*[=.\]]"
-    found = re.search(shape, text, re.MULTILINE)
-    return place_of(text, found.start("key")) if found else NOWHERE
+def _flat(table: dict[str, Any]) -> dict[str, Any]:
+    """The same with `{"logs": {"keep": 1}}` as `{"logs.keep": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if name in _TABLES and isinstance(value, dict):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _place_of(text: str, name: str) -> Place:
+    """Where a setting stands: in its table, or else where its table is named."""
+    outer, _, inner = name.partition(".")
+    start = _offset_of_key(text, outer, r"^[ \t\[]*")
+    if inner and start >= 0:
+        start = max(start, _offset_of_key(text, inner, r"(?:^|[.{,])[ \t]*", start))
+    return place_of(text, start) if start >= 0 else NOWHERE
+
+
+def _offset_of_key(text: str, name: str, before: str, start: int = 0) -> int:
+    """Where a key stands for the first time from `start` on; -1 if nowhere."""
+    shape = rf"{before}(?P<key>([\"']?){re.escape(name)}\2)[ \t]*[=.\]]"
+    found = re.compile(shape, re.MULTILINE).search(text, start)
+    return found.start("key") if found else -1
 
 
 def _located(path: Path, place: Place) -> str:
@@ -271,14 +309,34 @@ def _durability(value: object) -> Durability:
     return value
 
 
-def _size(value: object) -> int:
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    number = int(found[1]) * _UNITS[found[2]] if found else value
-    if isinstance(number, bool) or not isinstance(number, int):
-        raise ValueError(_MUST_BE["size"])  # noqa: TRY004 - one error for all of them
-    if not 0 <= number <= _UNITS["GiB"]:
-        raise ValueError(_MUST_BE["size"])
-    return number
+def _size(most: str) -> Callable[[object], int]:
+    must_be = f'must be a number of bytes or a size such as "16 KiB", at most 1 {most}'
+
+    def read(value: object) -> int:
+        found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        number = int(found[1]) * _UNITS[found[2]] if found else value
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise ValueError(must_be)  # noqa: TRY004 - one error for all of them
+        if not 0 <= number <= _UNITS[most]:
+            raise ValueError(must_be)
+        return number
+
+    return read
+
+
+def _command(value: object) -> Hook:
+    words = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(words, list | tuple)
+        or not words
+        or not all(map(_is_word, words))
+    ):
+        raise ValueError(_MUST_BE["command"])
+    return value if isinstance(value, str) else tuple(words)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
 
 
 def _yes_or_no(value: object) -> bool:
@@ -290,14 +348,14 @@ def _yes_or_no(value: object) -> bool:
 _MUST_BE = {
     "above_zero": "must be above 0 seconds",
     "durability": 'must be "auto", "always" or "never"',
-    "size": 'must be a number of bytes or a size such as "16 KiB", at most 1 GiB',
+    "command": 'must be a command such as "notify.sh" or ["mail", "me"]',
     "yes_or_no": "must be true or false",
 }
 _TRUTHS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(
     ("false", "no", "0"), False
 )
-_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}  # bytes
-_SIZE = re.compile(r"([0-9]{1,9}) ?(KiB|MiB|GiB)")
+_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}  # bytes
+_SIZE = re.compile(r"([0-9]{1,9}) ?(KiB|MiB|GiB|TiB)")
 
 _READERS: dict[str, Callable[[object], object]] = {
     "workers": _whole(least=1),
@@ -308,6 +366,10 @@ _READERS: dict[str, Callable[[object], object]] = {
     "heartbeat": _above_zero,
     "heartbeat_timeout": _above_zero,
     "durability": _durability,
-    "inline_output": _size,
+    "inline_output": _size("GiB"),
     "trust": _yes_or_no,
+    "logs.keep": duration.seconds,
+    "logs.max_total": _size("TiB"),
+    "hooks.on_failure": _command,
+    "hooks.on_done": _command,
 }

@@ -271,7 +271,9 @@ def test_a_variable_that_is_no_setting_is_ignored(toml: Path, variable: str) -> 
 
 
 def test_every_setting_has_a_row_of_help() -> None:
-    assert list(SETTINGS_HELP) == list(Settings.__struct_fields__)
+    fields = [row.field for row in SETTINGS_HELP.values()]
+
+    assert fields == list(Settings.__struct_fields__)
 
 
 def test_no_setting_has_the_name_of_what_children_get() -> None:
@@ -281,10 +283,44 @@ def test_no_setting_has_the_name_of_what_children_get() -> None:
 @pytest.mark.parametrize("name", SETTINGS_HELP)
 def test_the_default_that_people_read_is_the_default(toml: Path, name: str) -> None:
     row = SETTINGS_HELP[name]
-    if getattr(Settings(), name) is None:
+    if getattr(Settings(), row.field) is None:
         assert row.default in {"none", "usable CPUs"}
     else:
         assert loaded(toml, environ={row.variable: row.default}) == Settings()
+
+
+def test_a_setting_of_a_table_is_read_from_it(toml: Path) -> None:
+    text = (
+        '[logs]\nkeep = "7d"\nmax_total = "10 GiB"\n[hooks]\non_done = ["mail", "me"]'
+    )
+    settings = loaded(toml, text)
+
+    assert (settings.logs_keep, settings.logs_max_total) == (7 * 86_400, 10 * 1024**3)
+    assert settings.hooks_on_done == ("mail", "me")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("retries = 1\n[logs]\nkeeep = 1", ":3:1: unknown setting `logs.keeep`"),
+        ("[logs]\nmax_total = 1\nkeep = -1", ":3:1: `logs.keep` must be"),
+        ("logs.keep = -1", ":1:6: `logs.keep` must be"),
+        ("logs = {max_total = 1, keep = -1}", ":1:24: `logs.keep` must be"),
+        ("keep = 1", ":1:1: unknown setting `keep`"),
+        ("logs = 3", ":1:1: unknown setting `logs`"),
+        ('[hooks]\non_done = ""', ":2:1: `hooks.on_done` must be a command"),
+        ("[hooks]\non_done = []", ":2:1: `hooks.on_done` must be a command"),
+        ('[hooks]\non_done = ["a", 1]', ":2:1: `hooks.on_done` must be a command"),
+    ],
+)
+def test_a_wrong_setting_of_a_table_is_named_with_its_place(
+    toml: Path, text: str, place: str
+) -> None:
+    assert place in refused(toml, text)
+
+
+def test_a_setting_of_a_table_has_a_variable(toml: Path) -> None:
+    assert loaded(toml, environ={"FARM_LOGS_KEEP": "90s"}).logs_keep == 90.0
 
 
 def test_a_setting_is_named_alike_everywhere() -> None:

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from farm.cli import VERBS, main
-from farm.config import CHILD_VARIABLES, Settings
+from farm.config import CHILD_VARIABLES, SETTINGS_HELP, Settings
 from farm.task import Task
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SETTINGS_TABLE = README.split("## Settings")[1].split("## ")[0]
-SETTINGS = [field.name for field in msgspec.structs.fields(Settings)]
+SETTINGS = list(SETTINGS_HELP)
 
 
 def command(verb: str) -> click.Command:
@@ -55,11 +55,17 @@ def test_every_setting_is_in_the_readme_with_its_variable(name: str) -> None:
     row = re.search(rf"^\| `{name}` \|.*$", SETTINGS_TABLE, re.MULTILINE)
 
     assert row is not None
-    assert f"`FARM_{name.upper()}`" in row.group()
+    assert f"`{SETTINGS_HELP[name].variable}`" in row.group()
+
+
+def test_every_field_of_the_settings_has_its_words() -> None:
+    fields = [field.name for field in msgspec.structs.fields(Settings)]
+
+    assert [row.field for row in SETTINGS_HELP.values()] == fields
 
 
 def test_the_readme_names_no_setting_that_does_not_exist() -> None:
-    named = re.findall(r"^\| `(\w+)` \|", SETTINGS_TABLE, re.MULTILINE)
+    named = re.findall(r"^\| `([\w.]+)` \|", SETTINGS_TABLE, re.MULTILINE)
 
     assert sorted(named) == sorted(SETTINGS)
 
