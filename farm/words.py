@@ -10,9 +10,19 @@ _CONTROL = re.compile(
 )
 
 
+def clean(text: str) -> str:
+    """Text from a task, without what could steer a terminal; lines and tabs stay."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+
+
 def plain(text: str) -> str:
-    """Text from a task, without what could steer a terminal; on one line."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n")).replace("\n", " ")
+    """The same on one line."""
+    return clean(text).replace("\n", " ")
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 task`, `3 tasks`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def duration(seconds: float) -> str:

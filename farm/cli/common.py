@@ -1,5 +1,6 @@
-"""What the verbs share: which project is meant, its settings, plain text."""
+"""What the verbs share: which project and tasks are meant, settings, plain text."""
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
+from farm.cli.completion import complete_ids
 from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
 from farm.project import Project, find_project
+from farm.selection import FAILED, WORDS, Choice
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -20,7 +23,10 @@ PROJECT_OPTION = click.option(
     help="The project's folder  [default: the nearest one upwards]",
 )
 PROJECT_ARGUMENT = click.argument("project", required=False, metavar="[PROJECT]")
-
+JSON_OPTION = click.option(
+    "--json", "as_json", is_flag=True, help="JSON instead of text."
+)
+ID_ARGUMENT = click.argument("task_id", metavar="ID", shell_complete=complete_ids)
 
 INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
 
@@ -28,6 +34,40 @@ INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
 def example(*lines: str) -> str:
     """The block that ends a command's help, lines as they are typed."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def selects(function: Function) -> Function:
+    """Let a command take ids, globs, --failed and --status, as `choice`."""
+
+    @functools.wraps(function)
+    def with_choice(
+        *args: Any,
+        patterns: tuple[str, ...],
+        failed: bool,
+        statuses: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        words = frozenset(statuses) | (FAILED if failed else frozenset())
+        return function(*args, choice=Choice(patterns, words), **rest)
+
+    for decorate in (
+        click.option(
+            "--status",
+            "statuses",
+            multiple=True,
+            type=click.Choice(WORDS),
+            metavar="S",
+            help="Only those that are, or ended, so: ready, timed_out, ...",
+        ),
+        click.option(
+            "--failed", is_flag=True, help="Only failed, timed_out, lost or invalid."
+        ),
+        click.argument(
+            "patterns", nargs=-1, metavar="[ID|GLOB]...", shell_complete=complete_ids
+        ),
+    ):
+        with_choice = decorate(with_choice)
+    return with_choice  # type: ignore[return-value]  # it takes `choice` for three
 
 
 class Place:
