@@ -23,6 +23,7 @@ import msgspec
 from farm import disk, life, process, register
 from farm.capture import inherit
 from farm.config import Settings
+from farm.control import Control
 from farm.errors import TaskFileError
 from farm.health import cause_of_death
 from farm.ledger import (
@@ -187,13 +188,16 @@ def mark_of(past: Past, inode: tuple[int, int]) -> Mark:
 def vanished(project: Project, past: Past, now: float) -> Ended:
     """How an attempt ended whose owner is dead.
 
-    A worker that was stuck in a callable past its deadline was ended by its own
+    An order to cancel it still holds: its worker may have ended to obey. A worker that was stuck in a callable past its deadline was ended by its own
     watchdog, which left the stacks of all threads: then it timed out, and that
     counts. Any other disappearance is `lost` and does not.
     """
     owner = past.claimed
     stacks = _left_stacks(project.aside_path(owner.holder, "stacks"))
-    if stacks and owner.timeout is not None:
+    if Control(project).read().cancels_run(owner.task, owner.token):
+        why, message = Why.CANCELLED, "cancelled while it ran"
+        error = Error("cancelled", message, traceback=stacks or None)
+    elif stacks and owner.timeout is not None:
         why, message = Why.TIMED_OUT, f"timed out after {owner.timeout:g} s, stuck in C"
         error = Error("timeout", message, traceback=stacks)
     else:

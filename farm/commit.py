@@ -19,7 +19,7 @@ from enum import StrEnum
 
 import msgspec
 
-from farm import disk, register
+from farm import control, disk, register
 from farm.claim import Claim, Exhausted, Hold, Holder
 from farm.config import Settings
 from farm.ledger import Ended, Final, Past, endings
@@ -227,6 +227,8 @@ def _commit(desk: Desk, held: Hold, result: Result, ended: Ended | None) -> Endi
         ledger.append(Final(result.status))
     ledger.let_go(unlink=won and not project.network)
     with suppress(OSError):  # the task is over; this only tidies up
+        if result.status is Status.CANCELLED:
+            control.withdraw(project, control.cancel_name(held.id))
         if won:
             _drop_inlined_logs(desk, held.id, result)
         else:

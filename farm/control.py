@@ -1,24 +1,36 @@
 """Control by files in `.farm/control/`, so that it works over a mount.
 
-    pause            nothing new starts        until the file is removed
-    pause-<glob>     nothing that matches      (`/` is written %2F in the name)
+    pause            nothing new starts            until the file is removed
+    pause-<glob>     nothing that matches          (`/` is written %2F in the name)
     drain            every worker finishes what it runs and ends
+    scale-<host>     that host's supervisor keeps so many workers from now on
+    cancel-<id>      that task is cancelled: the attempt whose token the file holds,
+                     or, if it is empty, whatever runs or is ready
 
-Workers look whenever they look for tasks; a worker that drains leaves the file
-for the others, and the supervisor removes it when all have ended.
+Whoever acts on an order removes it; a pause acts for as long as it lies there, and
+a drain is removed by the supervisor, or the verb, that saw all workers end. A file is
+written aside and renamed (`give`), so nobody reads half an order.
+
+Workers look whenever they look for tasks, and at each beat of their hearts. A file
+that holds no order is nobody's business and stays.
 """
 
 import os
+import time
 from urllib.parse import unquote
 
 import msgspec
 
+from farm import disk
+from farm.errors import UsageError
 from farm.pattern import matches
-from farm.project import Project
+from farm.project import Project, key
 
 ALL = "pause"
-_SOME = "pause-"
+_SOME, _SCALE, _CANCEL = "pause-", "scale-", "cancel-"
 DRAIN = "drain"
+_LONGEST_NAME = 255  # bytes
+_RACY_NS = 20_000_000  # a folder that changed so lately may change again unseen
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -27,6 +39,8 @@ class Orders(msgspec.Struct, frozen=True):
     paused: bool = False
     globs: dict[str, str] = {}
     drain: bool = False
+    scale: dict[str, int] = {}  #: host -> number of workers
+    cancels: dict[str, str] = {}  #: file name -> token, "" for any
 
     def holds(self, task_id: str) -> str | None:
         """The control file that pauses this task, or None."""
@@ -35,6 +49,17 @@ class Orders(msgspec.Struct, frozen=True):
         found = (name for name, glob in self.globs.items() if matches(glob, task_id))
         return next(found, None)
 
+    def cancels_run(self, task_id: str, token: str) -> bool:
+        """Whether this attempt of a task is to be ended."""
+        return bool(self.cancels) and self.cancels.get(cancel_name(task_id)) in (
+            "",
+            token,
+        )
+
+    def cancels_ready(self, task_id: str) -> bool:
+        """Whether a task that nobody runs is not to run."""
+        return bool(self.cancels) and self.cancels.get(cancel_name(task_id)) == ""
+
 
 class Control:
     """The orders of one project, read again when its folder changed."""
@@ -42,27 +67,99 @@ class Control:
     def __init__(self, project: Project) -> None:
         self._folder = project.control
         self._mtime_ns = -1
+        self._settled = False  # the last change was seen by its mtime for sure
 
     def changed(self) -> bool:
-        """Whether an order came or went since the last `read`: one system call."""
+        """Whether an order came or went since the last `read`: one system call.
+
+        RACE: two changes in one tick of the clock have one mtime; so a folder that
+        changed just before the last look is looked at once more.
+        """
+        return not self._settled or self.moved()
+
+    def moved(self) -> bool:
+        """Whether the folder is seen to have changed since the last `read`."""
         return self._mtime() != self._mtime_ns
 
     def read(self) -> Orders:
         """The orders in force."""
         self._mtime_ns = self._mtime()
+        self._settled = time.time_ns() - self._mtime_ns > _RACY_NS
         try:
-            names = os.listdir(self._folder)
+            names = sorted(os.listdir(self._folder))
         except FileNotFoundError:
             return Orders()  # no folder, no orders
-        globs = {
-            n: unquote(n.removeprefix(_SOME))
-            for n in sorted(names)
-            if n.startswith(_SOME)
-        }
-        return Orders(ALL in names, globs, DRAIN in names)
+        if not names:
+            return Orders()  # the usual case
+        return Orders(
+            paused=ALL in names,
+            globs={n: unquote(n.removeprefix(_SOME)) for n in _begin(names, _SOME)},
+            drain=DRAIN in names,
+            scale=self._scale(names),
+            cancels={n: self._text(n) for n in _begin(names, _CANCEL)},
+        )
+
+    def _scale(self, names: list[str]) -> dict[str, int]:
+        said = {n.removeprefix(_SCALE): self._text(n) for n in _begin(names, _SCALE)}
+        return {h: int(t) for h, t in said.items() if t.isascii() and t.isdigit()}
+
+    def _text(self, name: str) -> str:
+        try:
+            raw = disk.read_file(f"{self._folder}/{name}")
+        except OSError:
+            return "unreadable"  # taken back in this moment, or no file: no order
+        return raw.decode(errors="replace").strip()
 
     def _mtime(self) -> int:
         try:
             return os.stat(self._folder).st_mtime_ns
         except FileNotFoundError:
             return 0
+
+
+def _begin(names: list[str], prefix: str) -> list[str]:
+    return [name for name in names if name.startswith(prefix)]
+
+
+# -- giving orders -----------------------------------------------------------------
+
+
+def cancel_name(task_id: str) -> str:
+    """The file that cancels a task."""
+    return f"{_CANCEL}{key(task_id)}"
+
+
+def scale_name(host: str) -> str:
+    """The file that tells a host's supervisor how many workers to keep."""
+    return f"{_SCALE}{host}"
+
+
+def pause_name(glob: str | None) -> str:
+    """The file that pauses what a glob, or an id, means; None means everything.
+
+    UsageError for a glob that is too long for a file's name.
+    """
+    if glob is None:
+        return ALL
+    name = _SOME + glob.replace("%", "%25").replace("/", "%2F")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise UsageError(f"{glob} is too long for the name of a file: shorten it")
+    return name
+
+
+def give(project: Project, name: str, text: str = "") -> None:
+    """Give an order in one step; OSError if the disk does not take it."""
+    aside = project.aside_path(f"order-{os.getpid()}", "new")
+    disk.replace(f"{project.control}/{name}", text.encode(), aside)
+
+
+def withdraw(project: Project, name: str) -> bool:
+    """Take an order back, or away because it was obeyed; False if there was none."""
+    return disk.unlink(f"{project.control}/{name}")
+
+
+def nudge(project: Project) -> None:
+    """Make every worker look anew: an order that says nothing, taken back at once."""
+    name = f"look-{os.getpid()}"
+    give(project, name)
+    withdraw(project, name)

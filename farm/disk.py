@@ -128,6 +128,15 @@ def replace(path: str, data: bytes, aside: str) -> None:
     os.replace(aside, path)
 
 
+def move(path: str, new: str) -> bool:
+    """Rename, over whatever lay there; False if `path` was gone."""
+    try:
+        os.replace(path, new)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def unlink(path: str) -> bool:
     """Remove a file; False if it was not there, which is what was asked for."""
     try:

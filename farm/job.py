@@ -67,6 +67,11 @@ class Job(msgspec.Struct, frozen=True):
     capture: Capture
     worker: str
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether this very attempt is to end."""
+        return self.stop.cancelled == self.claim.opened.token
+
     def log(self, suffix: str) -> str:
         """The path of this attempt's log: suffix is out or err."""
         return self.project.log_path(self.claim.id, self.claim.opened.attempt, suffix)

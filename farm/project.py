@@ -137,6 +137,16 @@ class Project:
         """`.farm/supervisor-<host>.lock`: who supervises on that host."""
         return f"{self.farm}/supervisor-{host}.lock"
 
+    def supervisor_hosts(self) -> list[str]:
+        """Hosts on which the project has, or had, a supervisor."""
+        start, end = "supervisor-", ".lock"
+        try:
+            names = os.listdir(self.farm)
+        except FileNotFoundError:
+            return []  # no worker was ever here
+        ours = [n for n in names if n.startswith(start) and n.endswith(end)]
+        return sorted(n[len(start) : -len(end)] for n in ours)
+
     def slot_log_path(self, slot: int) -> str:
         """Where a supervised worker's own messages go."""
         return f"{self.logs}/worker-{slot}.log"

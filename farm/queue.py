@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from farm import register
-from farm.control import Control, Orders
+from farm.control import Control, Orders, cancel_name
 from farm.listing import Listing
 from farm.look import Look, fault_error, read_look
 from farm.needs import Broken, Needs, Unmet, circle_fault, circles
@@ -84,7 +84,7 @@ class Queue:
     def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> None:  # noqa: B008 - frozen
         """Look at the whole folder and put what is ready in order."""
         self._listing.refresh()
-        self._orders = self._control.read()
+        self._read_orders()
         self._tasks = self._listing.tasks()
         self._results = self._ends.refresh(self._listing.results())
         open_ids = self._tasks - self._results
@@ -98,7 +98,7 @@ class Queue:
 
     def touch(self, ids: Iterable[str], now: float, tick: float) -> None:
         """Look at these ids, because an event named them."""
-        self._orders = self._control.read()
+        self._read_orders()
         waiters: set[str] = set()
         for task_id in ids:
             self.forget(task_id)
@@ -114,6 +114,12 @@ class Queue:
         self._needs = self._fresh_needs()
         for waiter in waiters:
             self._insert(waiter, now, tick)
+
+    def _read_orders(self) -> None:
+        """An order may also say that what was delayed need not wait any more."""
+        if self._control.moved():
+            self._delayed = {}
+        self._orders = self._control.read()
 
     def _waiters(self, task_id: str) -> set[str]:
         """Tasks that wait for this one, by its id or by a glob."""
@@ -187,6 +193,10 @@ class Queue:
         if look.fault is not None or look.id in self._cycles:
             return self._refused_file(look, now, tick)
         self._still.pop(look.id, None)
+        if self._orders.cancels_ready(look.id):
+            order = cancel_name(look.id)
+            error = Error("cancelled", f"cancelled by .farm/control/{order}")
+            return Doomed(look, Status.CANCELLED, error)
         by_people, by_time = self._by_people(look, tick), self._by_time(look, now, tick)
         return by_people or by_time or self._by_needs(look)
 

@@ -3,6 +3,7 @@
     slot.start_if_due(...)   start a process, unless one runs or its time has not come
     slot.reap(now)           has it ended? DONE, DIED, or None
     slot.look_after(now)     its vitals: keep it, ask it to end, or kill it
+    slot.leave()             let its worker finish what it runs; no other follows
 
 A slot never gives up: after each death it waits for `restart_delay`. What becomes
 of the dead worker's task is not its business (`farm.rescue`), but it writes down
@@ -46,16 +47,18 @@ class Slot:
         self.popen: subprocess.Popen[bytes] | None = None
         self.name: str | None = None  #: of the worker, once it was seen
         self.done = False  #: its worker found nothing left to do
+        self.leaving = False  #: no worker is to follow the one that runs
         self.start_at = 0.0
         self._project = project
         self._settings = settings
         self._log = project.slot_log_path(number)
         self._vital = Vital()
         self._asked_at: float | None = None  # when it was told to end, as unhealthy
+        self._silence = ""  # why it was
 
     def start_if_due(self, now: float, supervisor: int, *, until_done: bool) -> None:
         """Start a worker; OSError if the machine cannot."""
-        if self.popen is not None or self.done or now < self.start_at:
+        if self.popen or self.done or self.leaving or now < self.start_at:
             return
         command = [sys.executable, "-P", "-m", "farm", "worker", self._project.root]
         command += ["--supervisor", str(supervisor)]
@@ -81,6 +84,12 @@ class Slot:
         self.name, self._asked_at = None, None
         self._vital = Vital(beat_at=now, busy_at=now)
 
+    def leave(self) -> None:
+        """Ask the worker to finish what it runs; the slot ends with it."""
+        self.leaving = True
+        if self.popen is not None:
+            self.popen.terminate()
+
     def reap(self, now: float) -> tuple[SlotEnd, str] | None:
         """Whether its process ended, and a sentence; None while it runs."""
         if self.popen is None or (code := self.popen.poll()) is None:
@@ -94,7 +103,9 @@ class Slot:
             self.start_at = now
             return SlotEnd.DONE, f"worker {name} ended"
         how = f"was killed by {signal_name(-code)}"
-        if code > 0:
+        if self._asked_at is not None:
+            how = f"had {self._silence} and was ended"
+        elif code > 0:
             how = f"ended with code {code}{self._last_words()}"
         self._rest(now, how)
         wait = self.start_at - now
@@ -131,8 +142,8 @@ class Slot:
             return None
         self._asked_at = now
         self.popen.terminate()
-        silent = now - self._vital.beat_at
-        return f"worker {self.name}: no heartbeat for {silent:.0f} s; ending it"
+        self._silence = f"no heartbeat for {now - self._vital.beat_at:.0f} s"
+        return f"worker {self.name}: {self._silence}; ending it"
 
     def _rest(self, now: float, error_type: str) -> None:
         self.state.record_failure(error_type)

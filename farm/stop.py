@@ -4,11 +4,17 @@
     twice    end the running task, give it back uncounted
 
 Only people, by signals, make it urgent: a drain or the supervisor's end counts as
-"once" however often it is noticed. A `Stop` holds how often it was asked, and the bell that wakes whoever waits.
+"once" however often it is noticed. A `Stop` holds how often it was asked, and the
+bell that wakes whoever waits.
+
+`cancel` ends one attempt, by its token, and nothing else; the worker goes on. It is
+called from the heart's thread, again at each beat until the attempt is over.
 """
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -22,7 +28,12 @@ class StoppedAtOnceError(BaseException):
     """
 
 
+class TaskCancelledError(BaseException):
+    """Raised in a callable that is cancelled while it runs; a BaseException as above."""
+
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CANCEL = signal.SIGUSR1  # from our own heart: only signals reach the main thread
 
 
 def _say_nothing(_text: str) -> None:
@@ -32,7 +43,7 @@ def _say_nothing(_text: str) -> None:
 def _be_deaf() -> None:
     """In a forked child: signals are its own, and our bell is not."""
     signal.set_wakeup_fd(-1)
-    for number in _SIGNALS:
+    for number in (*_SIGNALS, _CANCEL):
         signal.signal(number, signal.SIG_DFL)
 
 
@@ -45,7 +56,9 @@ class Stop:
         self.noticed = False  #: a drain, or the supervisor is gone
         self.announce: Callable[[str], None] = _say_nothing  #: told each request
         self.reason = ""
-        self.interruptible = False  #: a callable runs: the second stop raises in it
+        self.interruptible = ""  #: token of the callable that runs: we may raise in it
+        self.cancelled = ""  #: token of the attempt that is to end
+        self._cancelled_at = 0.0  # monotonic seconds
 
     @property
     def soon(self) -> bool:
@@ -81,6 +94,15 @@ class Stop:
             self.reason = self.reason or reason
             self.bell.ring()
 
+    def cancel(self, token: str) -> float:
+        """End this attempt; seconds since it was first asked for."""
+        if self.cancelled != token:
+            self.cancelled, self._cancelled_at = token, time.monotonic()
+        self.bell.ring()
+        if self.interruptible == token:
+            signal.pthread_kill(threading.main_thread().ident or 0, _CANCEL)
+        return time.monotonic() - self._cancelled_at
+
     def listen(self) -> None:
         """From now on SIGINT and SIGTERM ask; not in what we fork. Main thread only."""
         self.listen_again()
@@ -91,16 +113,23 @@ class Stop:
 
         With SIGCHLD ignored the kernel would throw away how children ended.
         """
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_SIGNALS, signal.SIGALRM))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_SIGNALS, _CANCEL, signal.SIGALRM))
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(self.bell.write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             if signal.getsignal(number) != self._heard:
                 signal.signal(number, self._heard)
+        if signal.getsignal(_CANCEL) != self._interrupt:
+            signal.signal(_CANCEL, self._interrupt)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         self.ask(signal.Signals(number).name)
         if self.now and self.interruptible:
-            self.interruptible = False
+            self.interruptible = ""
             raise StoppedAtOnceError
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        # RACE: the signal may arrive when the next callable runs already.
+        if self.interruptible and self.interruptible == self.cancelled:
+            raise TaskCancelledError

@@ -3,13 +3,15 @@
 The supervisor runs no task and imports no worker: it starts processes
 (`python -m farm worker ...`) and meets them only on disk: their life locks,
 health files, journals. If it dies, its workers finish what they hold and stop;
-started again it carries on. There is one for each host and project.
+started again it carries on. There is one for each host and project
+(`farm.singleton`); `scale-<host>` changes how many workers it keeps.
 
 The loop is `tick`: reap the dead, sweep, start what is due, look at the vitals,
 say what ended, report. `judge` and `restart_delay` (`farm.health`) decide; slots
 obey (`farm.slot`). No error of the disk ends a supervisor.
 """
 
+import itertools
 import os
 import signal
 import subprocess
@@ -19,22 +21,22 @@ from functools import partial
 from types import FrameType
 from typing import Protocol
 
-from filelock import lock_descriptor
-
-from farm import disk, process, rescue
+from farm import control, rescue
 from farm.backoff import exponential
 from farm.bell import Bell
 from farm.claim import Holder
 from farm.config import Settings, usable_cpus
 from farm.control import DRAIN, Control
-from farm.errors import BusyError, FarmError
+from farm.errors import FarmError
 from farm.health import LONGEST_REST
 from farm.journal import Entry, Reader
 from farm.project import Project
 from farm.report import Report, Survey
+from farm.singleton import Singleton
 from farm.slot import Slot, SlotEnd
 from farm.states import Why
 from farm.stop import Stop
+from farm.words import counted
 
 TICK = 0.5  # seconds; the longest sleep of the loop
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
@@ -55,28 +57,6 @@ class Screen(Protocol):
         """The project as it is now."""
 
 
-class Singleton:
-    """One supervisor for each host and project, by a lock of its own."""
-
-    def __init__(self, project: Project) -> None:
-        who = process.identify()
-        path = project.supervisor_path(who.host)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
-        if not lock_descriptor(self._fd, blocking=False):
-            owner = disk.read_fd(self._fd).decode(errors="replace").strip()
-            os.close(self._fd)
-            raise BusyError(
-                f"{project.root} already has a supervisor on this host: process"
-                f" {owner}. Add workers with: farm worker {project.root}"
-            )
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{who.pid}\n".encode(), 0)
-
-    def release(self) -> None:
-        """The next one may come; the file stays, which is harmless."""
-        os.close(self._fd)
-
-
 class Supervisor:
     """See the module's docstring. Times inside are monotonic seconds."""
 
@@ -91,6 +71,7 @@ class Supervisor:
         count = settings.workers or usable_cpus()
         self._slots = [Slot(number, project, settings) for number in range(count)]
         self._holder = Holder.passing()
+        self._host = self._holder.who.host
         self._control = Control(project)
         self._journal = Reader(project, from_now=True)
         self._survey = Survey(project)
@@ -132,6 +113,8 @@ class Supervisor:
             return False
         if self.stop.soon:
             return True
+        if not self._slots:
+            return False  # scaled to none: it waits to be scaled again
         return all(slot.done for slot in self._slots) and not self._start_again(now)
 
     def _start_again(self, now: float) -> bool:
@@ -161,7 +144,7 @@ class Supervisor:
         steps.append(self._say_what_ended)
         if now >= self._survey_due:
             steps.append(partial(self._look_around, now))
-        steps += [self._obey_drain, self._pass_on_stop]
+        steps += [self._obey, self._pass_on_stop]
         troubles = [trouble for step in steps if (trouble := _guarded(step))]
         if troubles and troubles[0] != self._trouble:
             self._screen.event(troubles[0])
@@ -171,6 +154,8 @@ class Supervisor:
         ended = slot.reap(now)
         if ended is None:
             return
+        if slot.leaving:
+            self._slots.remove(slot)
         end, sentence = ended
         if end is SlotEnd.DIED:
             self._sweep_due = now
@@ -187,9 +172,28 @@ class Supervisor:
     def _start(self, slot: Slot, now: float) -> None:
         slot.start_if_due(now, os.getpid(), until_done=self._until_done)
 
-    def _obey_drain(self) -> None:
-        if self._control.changed() and self._control.read().drain:
+    def _obey(self) -> None:
+        if not self._control.changed():
+            return
+        orders = self._control.read()
+        if orders.drain:
             self.stop.ask_once(DRAIN)
+        wanted = orders.scale.get(self._host)
+        if wanted is not None:
+            self._scale(wanted)
+            control.withdraw(self._project, control.scale_name(self._host))
+
+    def _scale(self, wanted: int) -> None:
+        """Keep so many workers: start more, or let the last ones finish and end."""
+        staying = [slot for slot in self._slots if not slot.leaving]
+        for slot in staying[wanted:]:
+            slot.leave()
+        self._slots = [s for s in self._slots if s.popen or not s.leaving]
+        taken = {slot.state.worker_id for slot in self._slots}
+        free = (number for number in itertools.count() if number not in taken)
+        for number in itertools.islice(free, max(0, wanted - len(staying))):
+            self._slots.append(Slot(number, self._project, self._settings))
+        self._screen.event(f"{counted(wanted, 'worker')} from now on")
 
     def _look_after(self, slot: Slot, now: float) -> None:
         if sentence := slot.look_after(now):
@@ -221,7 +225,8 @@ class Supervisor:
             patience = self._settings.grace + LAST_PATIENCE
             self._kill_at = min(self._kill_at, time.monotonic() + patience)
         for slot in self._slots:
-            if slot.popen is not None:
+            once = slot.leaving and not self.stop.now  # it was asked before
+            if slot.popen is not None and not once:
                 slot.popen.terminate()
 
     # -- the end -------------------------------------------------------------
@@ -242,7 +247,7 @@ class Supervisor:
         if left:
             _guarded(partial(self._sweep, time.monotonic()))
         if self.stop.reason == DRAIN:
-            disk.unlink(f"{self._project.control}/{DRAIN}")
+            control.withdraw(self._project, DRAIN)
 
 
 def _guarded(step: Callable[[], None]) -> str:

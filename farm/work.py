@@ -107,7 +107,7 @@ def _work(worker: Worker, item: Ready) -> Ending | None:
     with claim.guarded(taken.hold):
         if isinstance(taken, Exhausted):
             return commit.exhaust(worker.desk, taken)
-        worker.current = look.id
+        worker.current = taken.opened
         try:
             return _finish(worker, taken, _run(worker, taken))
         finally:

@@ -9,6 +9,7 @@ beats in a thread of its own.
 """
 
 import errno
+import faulthandler
 import os
 import time
 from typing import Self
@@ -25,6 +26,7 @@ from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.job import Scratch, Secrets
 from farm.journal import Entry, Journal
+from farm.ledger import Claimed
 from farm.life import Life
 from farm.project import Project
 from farm.queue import Queue
@@ -35,6 +37,7 @@ from farm.watcher import Watcher
 from farm.words import plain
 
 REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
+STUCK = 70  # exit code: a cancelled callable let nothing else end it
 REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
 
 
@@ -56,7 +59,7 @@ class Worker:
         self.holder = Holder(life_.name, life_.record.who)
         self.desk = Desk(project, self.holder, settings)
         self.health = WorkerHealthState(life_.name)
-        self.current: str | None = None  #: id of the task that runs
+        self.current: Claimed | None = None  #: the attempt that runs
         self.tasks_ended = 0
         self.modules = Modules(project.root)
         self.secrets = Secrets.take(os.environ)
@@ -135,10 +138,14 @@ class Worker:
     def _at_beat(self) -> None:
         if self._supervisor is not None and os.getppid() != self._supervisor:
             self.stop.ask_once("its supervisor is gone")
-        if self._control.read().drain:
+        orders = self._control.read()
+        if orders.drain:
             self.stop.ask_once(DRAIN)
+        running = self.current
+        if running and orders.cancels_run(running.task, running.token):
+            self._cancel(running)
         health = Health(
-            task=self.current,
+            task=running.task if running else None,
             tasks_ended=self.tasks_ended,
             consecutive_failures=self.health.consecutive_failures,
             last_error_type=self.health.last_error_type,
@@ -146,6 +153,16 @@ class Worker:
         if health != self._written:
             write_health(self.project, self.life.name, health, self.life.name)
             self._written = health
+
+    def _cancel(self, running: Claimed) -> None:
+        """End the running attempt, and a callable that does not yield with us."""
+        asked_for = self.stop.cancel(running.token)
+        is_stuck = self.stop.interruptible == running.token
+        if is_stuck and asked_for > self.settings.grace:
+            # RACE: it may end in this moment; then the attempt that has just begun
+            # is lost with us, which costs it nothing but time.
+            faulthandler.dump_traceback(file=self.capture.stacks)
+            os._exit(STUCK)
 
     def _no_beat(self, error: OSError) -> None:
         self.say(f"cannot beat: {error.strerror}")

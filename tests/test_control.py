@@ -1,5 +1,6 @@
 """Control by files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ def test_no_folder_is_no_orders(project: Project) -> None:
         ("pause-pause-x", Orders(globs={"pause-pause-x": "pause-x"})),
         ("paused", Orders()),
         ("scale-host", Orders()),
+        ("cancel-a%2Fb", Orders(cancels={"cancel-a%2Fb": ""})),
         (".pause", Orders()),
     ],
 )
@@ -68,11 +70,13 @@ def test_without_orders_nothing_is_held() -> None:
 
 
 def test_an_order_that_comes_or_goes_is_a_change(project: Project) -> None:
+    os.utime(project.control, (0, 0))
     control = Control(project)
     control.read()
     calm = control.changed()
     Path(project.control, "pause").touch()
     after_it_came = control.changed()
+    os.utime(project.control, (0, 0))
     control.read()
     Path(project.control, "pause").unlink()
 

@@ -32,7 +32,7 @@ from farm.errors import TaskFileError
 from farm.job import Job, child_variables, task_variables, working_folder
 from farm.result import Error, Outcome
 from farm.states import Why
-from farm.stop import StoppedAtOnceError
+from farm.stop import StoppedAtOnceError, TaskCancelledError
 from farm.task import Task
 from farm.value import judged, plain_text
 
@@ -50,6 +50,9 @@ def run(job: Job) -> Outcome:
         outcome = _run(job)
     except DeadlineError:
         outcome = _timed_out(job)
+    except TaskCancelledError:
+        error = Error("cancelled", "cancelled while it ran")
+        outcome = Outcome(Why.CANCELLED, error=error)
     except StoppedAtOnceError:
         message = f"interrupted because its worker was told to stop ({job.stop.reason})"
         outcome = Outcome(Why.DRAINED, error=Error("drained", message))
@@ -72,7 +75,7 @@ def _run(job: Job) -> Outcome:
             returned = _called(task)
     except TaskFileError as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
-    except (DeadlineError, StoppedAtOnceError):
+    except (DeadlineError, StoppedAtOnceError, TaskCancelledError):
         raise
     except CannotImportError as error:
         cause = error.__cause__ or error
@@ -140,7 +143,7 @@ def _deadline(job: Job) -> Iterator[None]:
     """
     timeout = job.claim.opened.timeout
     try:
-        job.stop.interruptible = True
+        job.stop.interruptible = job.claim.opened.token
         if timeout is not None:
             signal.signal(signal.SIGALRM, _alarm)
             faulthandler.dump_traceback_later(
@@ -157,7 +160,7 @@ def _alarm(_number: int, _frame: FrameType | None) -> None:
 
 
 def _disarm(job: Job) -> None:
-    job.stop.interruptible = False
+    job.stop.interruptible = ""
     if job.claim.opened.timeout is not None:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         faulthandler.cancel_dump_traceback_later()

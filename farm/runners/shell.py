@@ -4,9 +4,9 @@ A string goes to `sh -c`, a list is executed as it is. stdout and stderr go
 straight into the attempt's two log files, so output of any size and any bytes
 costs this process nothing.
 
-The command ends by itself, at its deadline, or because the worker must stop at
-once; in the latter cases its whole group gets TERM, the grace, and KILL. When
-`run` returns, nothing of its group runs.
+The command ends by itself, at its deadline, because it is cancelled or because the
+worker must stop at once; but for the first its whole group gets TERM, the grace, and
+KILL. When `run` returns, nothing of its group runs.
 """
 
 import errno
@@ -89,6 +89,9 @@ def _wait(job: Job, child: Child, started: float) -> Why:
         left = None if timeout is None else started + timeout - time.monotonic()
         if child.wait(job.stop.bell, left):
             return Why.SUCCEEDED
+        if job.cancelled:
+            why = Why.CANCELLED
+            break
         if job.stop.now:
             why = Why.DRAINED
             break
@@ -108,6 +111,8 @@ def _outcome(job: Job, why: Why, ended: Exit) -> Outcome:
         error = Error(
             "drained", f"ended because its worker was told to stop ({job.stop.reason})"
         )
+    elif why is Why.CANCELLED:
+        error = Error("cancelled", "cancelled while it ran")
     elif why is Why.TIMED_OUT:
         error = Error("timeout", f"timed out after {job.claim.opened.timeout:g} s")
     elif ended.signal is not None:

@@ -1,0 +1,107 @@
+"""Let tasks run again: what ended, and what was skipped because of it.
+
+    order = with_skipped(...)      pure: which tasks, each after those it needs
+    revive(project, holder, id, now)     one task, under its ledger's lock
+
+A task runs again as soon as its result is gone. The old result is kept beside the logs
+(`<id>.<attempts>.<token>.retried`). Earlier attempts no longer count: the new run has
+all its retries. A task that waits for its next attempt need not wait any longer.
+
+A worker that lost its lock and is still busy with the task is fenced as always: the
+ledger is not the one that it knew, or not as long as it left it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+
+import msgspec
+
+from farm import claim, control, disk, register
+from farm.claim import Holder
+from farm.ledger import Final, Ledger, history
+from farm.project import Project
+from farm.result import Head
+
+
+class Revival(Enum):
+    """What became of a task that was to run again."""
+
+    REVIVED = "revived"  #: its result is gone; it is ready
+    HURRIED = "hurried"  #: it waited for its next attempt, and does so no longer
+    READY = "ready"  #: it had no result, and nothing that delays it
+    BUSY = "busy"  #: somebody holds it
+    GONE = "gone"  #: its task file is gone; its result stays
+
+
+def with_skipped(
+    ids: Iterable[str],
+    skipped: Mapping[str, Iterable[str]],
+    expand: Callable[[str], Iterable[str]],
+) -> list[str]:
+    """These ids and all that were skipped because of one, those needed first.
+
+    `skipped` is id -> needs of every task that was skipped; `expand` turns a need
+    into ids.
+    """
+    needed_by: dict[str, list[str]] = {}
+    for task_id, needs in sorted(skipped.items()):
+        for member in {i for need in needs for i in expand(need)}:
+            needed_by.setdefault(member, []).append(task_id)
+    order = dict.fromkeys(ids)
+    todo = list(order)
+    for task_id in todo:
+        new = [i for i in needed_by.get(task_id, ()) if i not in order]
+        order |= dict.fromkeys(new)
+        todo += new
+    return list(order)
+
+
+def revive(project: Project, holder: Holder, task_id: str, now: float) -> Revival:
+    """Let one task run again; OSError if the disk takes nothing."""
+    ledger = Ledger.open(project.ledger_path(task_id))
+    if ledger is None:
+        return Revival.BUSY
+    unlink = ledger.size == 0
+    try:
+        if claim.settle_owner(project, holder, ledger, now):
+            return Revival.BUSY
+        if project.task_signature(task_id) is None:
+            return Revival.GONE
+        head = register.look(project, task_id)
+        if not isinstance(head, Head):
+            return _hurry(ledger, now)
+        if ledger.lines:
+            # RACE: killed after this line, the result stands as it stood.
+            ledger.append(Final(head.status))
+        _keep_result(project, task_id)
+        control.withdraw(project, control.cancel_name(task_id))
+        unlink = True
+    finally:
+        ledger.let_go(unlink=unlink and not project.network)
+    return Revival.REVIVED
+
+
+def _hurry(ledger: Ledger, now: float) -> Revival:
+    past = history(ledger.lines)
+    last = past[-1].ended if past else None
+    if last is None or last.not_before <= now:
+        return Revival.READY
+    ledger.append(msgspec.structs.replace(last, not_before=0.0))
+    return Revival.HURRIED
+
+
+class _Known(msgspec.Struct):
+    """What the name of a kept result is made of."""
+
+    attempts: list[msgspec.Raw] = []
+    token: str = ""
+
+
+def _keep_result(project: Project, task_id: str) -> None:
+    path = project.result_path(task_id)
+    try:
+        known = msgspec.json.decode(disk.read_file(path), type=_Known)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        known = _Known()  # of another version: kept all the same
+    name = f"{known.token or 'none'}.retried"
+    disk.move(path, project.log_path(task_id, len(known.attempts), name))

@@ -1,0 +1,62 @@
+"""One supervisor for each host and project, by a lock of its own.
+
+The lock is held as long as the supervisor lives, so everybody can ask who supervises
+(`supervisors`), over a mount too. The file stays when it ends, which is harmless.
+"""
+
+import fcntl
+import os
+
+from filelock import lock_descriptor
+
+from farm import disk, process
+from farm.errors import BusyError
+from farm.project import Project
+
+
+class Singleton:
+    """The right to supervise a project on this host."""
+
+    def __init__(self, project: Project) -> None:
+        """Take it; BusyError if another has it."""
+        who = process.identify()
+        path = project.supervisor_path(who.host)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
+        if not lock_descriptor(self._fd, blocking=False):
+            owner = disk.read_fd(self._fd).decode(errors="replace").strip()
+            os.close(self._fd)
+            raise BusyError(
+                f"{project.root} already has a supervisor on this host: process"
+                f" {owner}. Add workers with: farm worker {project.root}, or change"
+                " how many it keeps with: farm scale N"
+            )
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{who.pid}\n".encode(), 0)
+
+    def release(self) -> None:
+        """The next one may come."""
+        os.close(self._fd)
+
+
+def supervisors(project: Project) -> dict[str, str]:
+    """The living supervisors of a project: host -> process id there."""
+    return {
+        host: pid
+        for host in project.supervisor_hosts()
+        if (pid := _living(project.supervisor_path(host))) is not None
+    }
+
+
+def _living(path: str) -> str | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None  # removed in this moment, or another user's
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return disk.read_fd(fd).decode(errors="replace").strip()
+    else:
+        return None
+    finally:
+        os.close(fd)
