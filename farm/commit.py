@@ -101,7 +101,7 @@ def conclude(
         worker=desk.holder.name,
         host=desk.holder.who.host,
         sha256=sha256,
-        attempts=[_attempt(p) for p in past],
+        attempts=[attempt_of(p) for p in past],
         stdout="",
         stderr="",
         exit_code=last.exit_code if last else None,
@@ -146,7 +146,8 @@ def _ended(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ended:
     )
 
 
-def _attempt(past: Past) -> Attempt:
+def attempt_of(past: Past) -> Attempt:
+    """An ended attempt, as results keep it."""
     opened, ended = past.claimed, past.ended
     assert ended is not None, "only ended attempts are history"  # noqa: S101 - for mypy
     return Attempt(
@@ -196,7 +197,7 @@ def _result(
         worker=opened.holder,
         host=opened.who.host,
         sha256=opened.sha256,
-        attempts=[_attempt(p) for p in (*claim.past, Past(opened, last))],
+        attempts=[attempt_of(p) for p in (*claim.past, Past(opened, last))],
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         value=outcome.value,

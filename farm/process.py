@@ -100,6 +100,16 @@ def is_alive(identity: Identity) -> bool:
     return now is not None and now.ticks == identity.ticks
 
 
+def oom_kills() -> int:
+    """How many processes the kernel has ended on this host for want of memory."""
+    try:
+        text = Path("/proc/vmstat").read_text()
+    except OSError:
+        return 0  # hidden from us: then nobody can know
+    found = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
 class Mark(msgspec.Struct, frozen=True):
     """What the processes of one attempt carry.
 

@@ -22,6 +22,7 @@ from farm.project import Project
 from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
 from farm.results import Known
+from farm.singleton import supervisors
 from farm.states import State, Status
 
 
@@ -60,10 +61,18 @@ class WorkerView(msgspec.Struct, frozen=True):
     name: str
     host: str
     pid: int
+    started: float  #: POSIX seconds
     alive: bool
     health: str  #: "well", "dead: was killed by SIGKILL", "no heartbeat for 12 s"
     task: str | None
     tasks_ended: int
+
+
+class SupervisorView(msgspec.Struct, frozen=True):
+    """A living supervisor."""
+
+    host: str
+    pid: str
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -77,6 +86,7 @@ class Report(msgspec.Struct, frozen=True):
     failures: list[Failure]  #: the most recent first
     waiting: list[Waits]
     workers: list[WorkerView]
+    supervisors: list[SupervisorView]
     unusable: dict[str, str]  #: file names that can never be tasks
 
     @property
@@ -108,9 +118,12 @@ class Survey:
     """Looks at one project again and again."""
 
     def __init__(self, project: Project) -> None:
-        self._project = project
+        self.project = project
         self._queue = Queue(project, writes=False)
         self._failed: dict[str, tuple[Failure | None, Known]] = {}  # as read then
+        self._running: dict[str, Running] = {}
+        self._waits: dict[str, Waits] = {}
+        self.workers: list[WorkerView] = []  #: as of the last look
 
     def look(self, now: float, tick: float) -> Report:
         """The project as it is now; `now` POSIX seconds, `tick` monotonic."""
@@ -120,6 +133,9 @@ class Survey:
         ends = {i: known for i in results if (known := queue.known(i))}
         running, delayed = self._ledgers(tasks - results, now)
         waiting = self._waiting(running, delayed)
+        self._running = running
+        self._waits = {waits.id: waits for waits in waiting}
+        self.workers = workers(self.project, running, now)
         counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
         counts.update(Counter(known.status for known in ends.values()))
         counts[State.RUNNING] = len(running)
@@ -127,16 +143,43 @@ class Survey:
         open_ids = len(tasks - results)
         counts[State.READY] = max(0, open_ids - len(running) - len(waiting))
         return Report(
-            project=self._project.root,
+            project=self.project.root,
             at=rfc3339(now),
             total=open_ids + len(results),
             counts=counts,
             running=sorted(running.values(), key=lambda r: r.started),
             failures=self._failures(ends),
             waiting=waiting,
-            workers=workers(self._project, running, now),
+            workers=self.workers,
+            supervisors=[
+                SupervisorView(host, pid)
+                for host, pid in supervisors(self.project).items()
+            ],
             unusable=queue.unusable,
         )
+
+    @property
+    def ids(self) -> set[str]:
+        """Every task there was at the last look."""
+        tasks, results = self._queue.names
+        return tasks | results
+
+    def word(self, task_id: str) -> State | Status:
+        """Where one of `ids` was at the last look, or how it had ended."""
+        if task_id in self._running:
+            return State.RUNNING
+        if task_id in self._waits:
+            return State.WAITING
+        known = self._queue.known(task_id) if task_id in self._queue.names[1] else None
+        return known.status if known else State.READY
+
+    def running(self, task_id: str) -> Running | None:
+        """The run of a task, if it ran at the last look."""
+        return self._running.get(task_id)
+
+    def waits(self, task_id: str) -> Waits | None:
+        """What a task waited for at the last look."""
+        return self._waits.get(task_id)
 
     def ready_ids(self) -> list[str]:
         """What a worker alone would try, best first, as of the last look."""
@@ -147,7 +190,7 @@ class Survey:
     ) -> tuple[dict[str, Running], dict[str, float]]:
         running: dict[str, Running] = {}
         delayed: dict[str, float] = {}
-        for past in last_attempts(self._project):
+        for past in last_attempts(self.project):
             task_id = past.claimed.task
             if task_id not in open_ids:
                 continue
@@ -157,9 +200,9 @@ class Survey:
                     delayed[task_id] = past.ended.not_before
                 continue
             owner = past.claimed
-            alive = life.owner_of(self._project, owner.holder, owner.who, me="")
+            alive = life.owner_of(self.project, owner.holder, owner.who, me="")
             if alive is Owner.ALIVE:
-                running[task_id] = _running(self._project, past, now)
+                running[task_id] = _running(self.project, past, now)
         return running, delayed
 
     def _waiting(
@@ -169,9 +212,9 @@ class Survey:
             i: Waits(i, w.why, rfc3339(w.until) if w.until else None)
             for i, w in self._queue.waiting.items()
         }
-        odd = odd_ledgers(self._project)
+        odd = odd_ledgers(self.project)
         for task_id in self._queue.ready_ids() if odd else ():
-            path = self._project.ledger_path(task_id)
+            path = self.project.ledger_path(task_id)
             if path in odd:
                 found[task_id] = Waits(task_id, str(LedgerError(path)))
         for task_id, until in delayed.items():
@@ -184,7 +227,7 @@ class Survey:
         failed = {i: k for i, k in ends.items() if k.status is not Status.SUCCEEDED}
         for task_id, known in failed.items():
             if self._failed.get(task_id, (None, None))[1] != known:
-                self._failed[task_id] = (failure(self._project, task_id), known)
+                self._failed[task_id] = (failure(self.project, task_id), known)
         found = [f for i in failed if (f := self._failed[i][0])]
         return sorted(found, key=lambda f: f.finished, reverse=True)
 
@@ -269,6 +312,7 @@ def workers(
                 name=name,
                 host=seen[1].who.host,
                 pid=seen[1].who.pid,
+                started=seen[1].started,
                 alive=lock is LifeLock.HELD,
                 health=_health_words(project, seen[1], lock, health, now),
                 task=tasks.get(name),

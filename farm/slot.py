@@ -110,9 +110,10 @@ class Slot:
         self._rest(now, how)
         wait = self.start_at - now
         again = "at once" if wait <= 0 else f"in {wait:.1f} s"
+        follows = "" if self.leaving else f"; another starts {again}"
         with suppress(OSError):  # a full disk, say: then its end has no known cause
             self._write_down(name, how)
-        return SlotEnd.DIED, f"worker {name} {how}; another starts {again}"
+        return SlotEnd.DIED, f"worker {name} {how}{follows}"
 
     def _write_down(self, name: str, how: str) -> None:
         if os.path.exists(self._project.life_path(name)):

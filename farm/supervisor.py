@@ -131,9 +131,9 @@ class Supervisor:
 
     def tick(self, now: float) -> None:
         """Do once everything that is due: the order is that of the docstring."""
-        steps: list[Callable[[], None]] = [
-            partial(self._reap, s, now) for s in self._slots
-        ]
+        # Orders first: workers that drained must not be followed by others.
+        steps: list[Callable[[], None]] = [self._obey]
+        steps += [partial(self._reap, slot, now) for slot in self._slots]
         if now >= self._sweep_due:
             steps.append(partial(self._sweep, now))
         if not self.stop.soon:
@@ -144,7 +144,7 @@ class Supervisor:
         steps.append(self._say_what_ended)
         if now >= self._survey_due:
             steps.append(partial(self._look_around, now))
-        steps += [self._obey, self._pass_on_stop]
+        steps.append(self._pass_on_stop)
         troubles = [trouble for step in steps if (trouble := _guarded(step))]
         if troubles and troubles[0] != self._trouble:
             self._screen.event(troubles[0])
@@ -154,9 +154,9 @@ class Supervisor:
         ended = slot.reap(now)
         if ended is None:
             return
+        end, sentence = ended
         if slot.leaving:
             self._slots.remove(slot)
-        end, sentence = ended
         if end is SlotEnd.DIED:
             self._sweep_due = now
             self._screen.event(sentence)

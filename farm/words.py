@@ -1,6 +1,7 @@
 """Text for people's terminals."""
 
 import re
+from datetime import date, datetime
 
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -23,6 +24,17 @@ def plain(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 task`, `3 tasks`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def moment(at: float, now: float) -> str:
+    """A time of day for people, local: `03:00:00`, with the date on another day."""
+    there, here = datetime.fromtimestamp(at).astimezone(), _local_day(now)
+    shape = "%H:%M:%S" if there.date() == here else "%Y-%m-%d %H:%M:%S"
+    return f"{there:{shape}}"
+
+
+def _local_day(now: float) -> date:
+    return datetime.fromtimestamp(now).astimezone().date()
 
 
 def duration(seconds: float) -> str:

@@ -36,6 +36,7 @@ def report(rows: int = 0, **counts: int) -> Report:
         failures=[],
         waiting=[],
         workers=[],
+        supervisors=[],
         unusable={},
     )
 

@@ -15,7 +15,29 @@ import click
 from farm.cli.common import INTERRUPTED, PROJECT_OPTION, Place, example
 from farm.errors import FarmError
 
-VERBS = ("supervise", "worker", "status", "check")  # in order of use
+VERBS = (
+    "init",
+    "add",
+    "supervise",
+    "worker",
+    "status",
+    "wait",
+    "show",
+    "why",
+    "logs",
+    "retry",
+    "cancel",
+    "pause",
+    "resume",
+    "workers",
+    "scale",
+    "drain",
+    "unlock",
+    "check",
+    "schema",
+    "completion",
+    "help",
+)  # in order of use
 BUG = 70  # EX_SOFTWARE
 
 

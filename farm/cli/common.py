@@ -2,6 +2,7 @@
 
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,8 @@ from farm.cli.completion import complete_ids
 from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
 from farm.project import Project, find_project
-from farm.selection import FAILED, WORDS, Choice
+from farm.report import Survey
+from farm.selection import FAILED, WORDS, Choice, choose
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -68,6 +70,18 @@ def selects(function: Function) -> Function:
     ):
         with_choice = decorate(with_choice)
     return with_choice  # type: ignore[return-value]  # it takes `choice` for three
+
+
+def chosen(survey: Survey, choice: Choice) -> list[str]:
+    """The ids that a command means, at this moment; UnknownTaskError if one is not."""
+    survey.look(time.time(), time.monotonic())
+    return choose(choice, survey.ids, survey.word)
+
+
+def insist(choice: Choice, hint: str) -> None:
+    """UsageError with a hint if nothing was chosen: "all" must be said."""
+    if choice.is_everything:
+        raise UsageError(f"say which tasks: {hint}")
 
 
 class Place:

@@ -1,4 +1,4 @@
-"""Completion in shells: what ids can follow what was typed.
+"""`farm completion`: scripts for shells, and what ids can follow what was typed.
 
 Only the folder that was typed so far is listed: a key press must not wait for a
 walk over 100,000 tasks. No error may reach the shell's line, so what cannot be
@@ -9,12 +9,35 @@ import os
 from collections.abc import Iterator
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
-from farm.errors import FarmError
-from farm.project import RESULT, TASK, find_project
+from farm.errors import FarmError, UsageError
+from farm.project import RESULT, TASK, find_project, id_fault
 
 MOST = 500  # suggestions; nobody reads more
+SHELLS = ("bash", "zsh", "fish")
+
+# Not by `example`: farm.cli.common imports this module.
+_EXAMPLE = """\b
+Example:
+  echo 'source <(farm completion bash)' >> ~/.bashrc
+  echo 'source <(farm completion zsh)' >> ~/.zshrc
+  farm completion fish > ~/.config/fish/completions/farm.fish"""
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument("shell", type=click.Choice(SHELLS), metavar="bash|zsh|fish")
+@click.pass_context
+def command(context: click.Context, shell: str) -> None:
+    """Print a script that completes verbs, options and ids of tasks.
+
+    It calls farm by that name at every press of the tab key.
+    """
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"this version of click does not know {shell}: update it")
+    farm = context.find_root().command
+    click.echo(kind(farm, {}, "farm", "_FARM_COMPLETE").source())
 
 
 def complete_ids(
@@ -23,13 +46,17 @@ def complete_ids(
     """Ids, and folders of ids, that begin with what was typed."""
     try:
         tasks = f"{_root(context)}/tasks"
-        return sorted(_items(tasks, incomplete), key=_value)[:MOST]
+        return list(map(CompletionItem, sorted(_find(tasks, incomplete))[:MOST]))
     except (OSError, FarmError):
         return []
 
 
-def _value(item: CompletionItem) -> str:
-    return str(item.value)
+def _find(tasks: str, incomplete: str) -> list[str]:
+    found = list(_begin(tasks, incomplete))
+    # A shell takes a single word for complete; a folder is not, what is in it may be.
+    if len(found) == 1 and found[0].endswith("/") and found[0] != incomplete:
+        return _find(tasks, found[0]) or found
+    return found
 
 
 def _root(context: click.Context) -> str:
@@ -39,15 +66,15 @@ def _root(context: click.Context) -> str:
     return named or find_project(os.getcwd())
 
 
-def _items(tasks: str, incomplete: str) -> Iterator[CompletionItem]:
+def _begin(tasks: str, incomplete: str) -> Iterator[str]:
     folder, _, start = incomplete.rpartition("/")
     prefix = f"{folder}/" if folder else ""
     with os.scandir(f"{tasks}/{folder}") as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith(".") or not name.startswith(start):
+            if name.startswith(".") or not name.startswith(start) or id_fault(name):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield CompletionItem(f"{prefix}{name}/")
+                yield f"{prefix}{name}/"
             elif name.endswith(TASK) and not name.endswith(RESULT):
-                yield CompletionItem(f"{prefix}{name[: -len(TASK)]}")
+                yield f"{prefix}{name[: -len(TASK)]}"

@@ -205,6 +205,8 @@ def _described(kind: str, error: BaseException, message: str) -> Error:
 def _said(error: BaseException) -> str:
     """The exception's class and words; a class may fail to say any."""
     name = type(error).__name__
+    if isinstance(error, MemoryError):
+        name = f"out of memory: {name}"
     try:
         return f"{name}: {error}" if str(error) else name
     except Exception:  # noqa: BLE001 - its own __str__ is broken

@@ -15,7 +15,7 @@ import time
 
 import msgspec
 
-from farm import disk
+from farm import disk, process
 from farm.child import Child, Command, Exit
 from farm.errors import TaskFileError
 from farm.job import Job, environment, working_folder
@@ -24,6 +24,7 @@ from farm.result import Error, Outcome
 from farm.states import Why
 
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+_KILLED = 128 + 9  # how a shell passes on that its command was killed
 _LAST_WORDS = 300  # bytes of stderr from which the last line goes into the reason
 _MACHINE = frozenset(
     {
@@ -71,14 +72,16 @@ def _run(job: Job, stdout: int, stderr: int) -> Outcome:
     )
     env = environment(job)
     command = Command(argv, working_folder(job), env, stdout, stderr, ledger.fd)
-    started = time.monotonic()
+    started, oom_kills = time.monotonic(), process.oom_kills()
     child = Child.start(command)
     try:
         ledger.append(ChildLine(job.claim.opened.token, child.group, child.ticks))
         why = _wait(job, child, started)
     finally:
         ended = child.end(job.stop.bell)
-    return _outcome(job, why, ended)
+    killed = ended.signal == "SIGKILL" or ended.code == _KILLED
+    out_of_memory = killed and process.oom_kills() > oom_kills
+    return _outcome(job, why, ended, out_of_memory=out_of_memory)
 
 
 def _wait(job: Job, child: Child, started: float) -> Why:
@@ -106,7 +109,7 @@ def _wait(job: Job, child: Child, started: float) -> Why:
     return why
 
 
-def _outcome(job: Job, why: Why, ended: Exit) -> Outcome:
+def _outcome(job: Job, why: Why, ended: Exit, *, out_of_memory: bool) -> Outcome:
     if why is Why.DRAINED:
         error = Error(
             "drained", f"ended because its worker was told to stop ({job.stop.reason})"
@@ -115,6 +118,9 @@ def _outcome(job: Job, why: Why, ended: Exit) -> Outcome:
         error = Error("cancelled", "cancelled while it ran")
     elif why is Why.TIMED_OUT:
         error = Error("timeout", f"timed out after {job.claim.opened.timeout:g} s")
+    elif out_of_memory:
+        message = "out of memory: the kernel ended it (SIGKILL)"
+        why, error = Why.FAILED, Error("memory", message)
     elif ended.signal is not None:
         why, error = Why.FAILED, Error("signal", f"killed by {ended.signal}")
     elif ended.code not in job.claim.task.ok_exit_codes:

@@ -1,0 +1,46 @@
+"""`farm drain`: let all workers finish what they run, and end."""
+
+import click
+
+from farm import control, life, poll
+from farm.cli.common import PROJECT_OPTION, Place, example, open_project
+from farm.control import DRAIN
+from farm.life import LifeLock
+from farm.project import Project
+from farm.singleton import supervisors
+
+MOST_NAMED = 5  # of those that are waited for
+
+
+@click.command(
+    epilog=example(
+        "farm drain && sudo reboot",
+    ),
+)
+@PROJECT_OPTION
+@click.pass_obj
+def command(place: Place, project: str | None) -> None:
+    """Let every worker of the project finish what it runs, and end.
+
+    On all hosts, supervisors too. Returns when the last one has ended. Workers that
+    are started afterwards work as usual.
+    """
+    there = open_project(place.find(project))
+    control.give(there, DRAIN)
+    left = _alive(there)
+    if left:
+        who = ", ".join(left[:MOST_NAMED]) + (", ..." if left[MOST_NAMED:] else "")
+        click.echo(f"waiting for {who} (Ctrl-C: they end all the same)", err=True)
+    poll.until(lambda: None if _alive(there) else True)
+    control.withdraw(there, DRAIN)
+    click.echo("drained: nobody works here any more", err=True)
+
+
+def _alive(project: Project) -> list[str]:
+    """Living workers and supervisors."""
+    workers = [
+        name
+        for name in project.worker_names()
+        if life.observe(project, name) is LifeLock.HELD
+    ]
+    return workers + [f"supervisor on {host}" for host in supervisors(project)]

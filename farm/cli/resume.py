@@ -1,0 +1,38 @@
+"""`farm resume`: go on after a pause."""
+
+import click
+
+from farm import control
+from farm.cli.common import PROJECT_OPTION, Place, example, open_project
+from farm.control import ALL, Control
+from farm.errors import FarmError
+from farm.words import plain
+
+
+@click.command(
+    epilog=example(
+        "farm resume                       # everything that was paused",
+        "farm resume 'tiles/*'             # that pause only",
+    ),
+)
+@PROJECT_OPTION
+@click.argument("globs", nargs=-1, metavar="[ID|GLOB]...")
+@click.pass_obj
+def command(place: Place, project: str | None, globs: tuple[str, ...]) -> None:
+    """Take pauses back: all of them, or those that are named as they were given."""
+    there = open_project(place.find(project))
+    orders = Control(there).read()
+    paused = dict(orders.globs) | ({ALL: "everything"} if orders.paused else {})
+    names = [control.pause_name(glob) for glob in globs] or list(paused)
+    for name, glob in zip(names, globs, strict=False):
+        if name not in paused:
+            raise FarmError(f"{plain(glob)} is not paused: {_known(paused)}")
+    for name in names:
+        control.withdraw(there, name)
+    said = ", ".join(plain(paused[name]) for name in names)
+    click.echo(f"goes on: {said}" if said else "nothing is paused", err=True)
+
+
+def _known(paused: dict[str, str]) -> str:
+    words = ", ".join(plain(glob) for glob in paused.values())
+    return f"what is paused is {words}" if words else "nothing is"

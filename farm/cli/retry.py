@@ -1,0 +1,112 @@
+"""`farm retry`: let tasks run again, with what was skipped because of them."""
+
+import time
+
+import click
+
+from farm import disk, poll, revive
+from farm.claim import Holder
+from farm.cli.common import (
+    JSON_OPTION,
+    PROJECT_OPTION,
+    Place,
+    chosen,
+    example,
+    insist,
+    open_project,
+    selects,
+)
+from farm.control import nudge
+from farm.look import read_look
+from farm.needs import Needs
+from farm.project import Project
+from farm.report import Survey
+from farm.revive import Revival
+from farm.selection import Choice
+from farm.states import State, Status
+from farm.words import plain
+
+PATIENCE = 2.0  # seconds; a passer-by who sweeps holds a lock for a moment
+
+_NOT_DONE = {
+    Revival.BUSY: "somebody holds it; farm why {id} says who",
+    Revival.GONE: "its task file is gone, so there is nothing to run",
+}
+
+
+@click.command(
+    epilog=example(
+        "farm retry --failed",
+        "farm retry build                  # by name also one that has succeeded",
+        "farm retry 'tiles/*' --status timed_out",
+    ),
+)
+@PROJECT_OPTION
+@selects
+@JSON_OPTION
+@click.pass_obj
+def command(place: Place, project: str | None, choice: Choice, *, as_json: bool) -> int:
+    """Run tasks again that did not succeed, and what was skipped because of them.
+
+    Their results move to .farm/logs/; earlier attempts no longer count. A task that
+    waits for its next attempt need not wait any longer. Returns when all are ready;
+    prints their ids. Exit code 1 if one cannot run again.
+    """
+    insist(choice, "farm retry --failed, an id, or a glob")
+    there = open_project(place.find(project))
+    survey = Survey(there)
+    wanted = [i for i in chosen(survey, choice) if _is_meant(i, choice, survey)]
+    became = _revive_all(there, _with_skipped(there, survey, wanted))
+    if Revival.HURRIED in became.values():
+        nudge(there)
+    return _report(became, as_json=as_json)
+
+
+def _is_meant(task_id: str, choice: Choice, survey: Survey) -> bool:
+    """A glob means what did not succeed; a name or --status what it says."""
+    if task_id in choice.patterns or choice.words:
+        return True
+    return survey.word(task_id) not in (Status.SUCCEEDED, State.READY, State.RUNNING)
+
+
+def _with_skipped(project: Project, survey: Survey, wanted: list[str]) -> list[str]:
+    skipped = {}
+    for task_id in survey.ids:
+        if survey.word(task_id) is Status.SKIPPED:
+            look = read_look(project, task_id)
+            skipped[task_id] = look.task.needs if look and look.task else ()
+    needs = Needs(survey.ids, set(), lambda _: None)
+    return revive.with_skipped(wanted, skipped, needs.expand)
+
+
+def _revive_all(project: Project, ids: list[str]) -> dict[str, Revival]:
+    holder = Holder.passing()
+
+    def attempt(task_id: str) -> Revival | None:
+        now = revive.revive(project, holder, task_id, time.time())
+        return None if now is Revival.BUSY else now
+
+    became = {}
+    for task_id in ids:
+        found = poll.until(lambda task_id=task_id: attempt(task_id), PATIENCE)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        became[task_id] = found or Revival.BUSY
+    return became
+
+
+def _report(became: dict[str, Revival], *, as_json: bool) -> int:
+    again = [
+        i for i, how in became.items() if how in (Revival.REVIVED, Revival.HURRIED)
+    ]
+    refused = {
+        i: _NOT_DONE[how].format(id=i) for i, how in became.items() if how in _NOT_DONE
+    }
+    if as_json:
+        click.echo(disk.encode({"retried": again, "refused": refused}), nl=False)
+    else:
+        for task_id in again:
+            click.echo(plain(task_id))
+    for task_id, why in refused.items():
+        click.echo(f"{plain(task_id)} does not run again: {plain(why)}", err=True)
+    if not again and not refused:
+        click.echo("nothing to retry: what you named is ready, or nothing is", err=True)
+    return 1 if refused else 0

@@ -1,0 +1,151 @@
+"""`farm show`: everything about one task."""
+
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from farm import disk
+from farm.cli.common import (
+    ID_ARGUMENT,
+    JSON_OPTION,
+    PROJECT_OPTION,
+    Place,
+    chosen,
+    example,
+    read_project,
+)
+from farm.cli.terminal import styled, table
+from farm.errors import TaskFileError
+from farm.explain import Explanation, explain
+from farm.history import History, numbers, output, read_history
+from farm.project import Project
+from farm.report import Survey
+from farm.result import posix
+from farm.selection import Choice
+from farm.words import clean, duration, moment, plain
+
+TAIL_LINES, TAIL_BYTES = 10, 4096  # of output; `farm logs` has all of it
+_OWN = ("run", "call", "prompt", "prompt_file")  # keys that say what a task does
+
+
+@click.command(
+    epilog=example(
+        "farm show build",
+        "farm show tiles/0-3 --json | jq .value",
+    ),
+)
+@PROJECT_OPTION
+@ID_ARGUMENT
+@JSON_OPTION
+@click.pass_obj
+def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -> None:
+    """Show a task: what it does, its attempts, the end of its output, what is next.
+
+    Takes no lock and writes nothing.
+    """
+    there = read_project(place.find(project))
+    survey = Survey(there)
+    chosen(survey, Choice((task_id,)))
+    now = time.time()
+    found, past = explain(survey, task_id, now), read_history(there, task_id)
+    task = _said(there, task_id)
+    tails = {
+        name: _tail(there, past, suffix)
+        for name, suffix in (("stdout", "out"), ("stderr", "err"))
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(_facts(found, past, task, tails)))
+        return
+    lines = [*_head(found), *_task(task), *_attempts(past, now), *_value(past)]
+    for name, text in tails.items():
+        lines += _block(f"{name}, its end", text) if text else []
+    for line in lines:
+        click.echo(line)  # a terminal wraps what is long; nothing is cut off
+
+
+def _said(project: Project, task_id: str) -> Any:
+    """What the task's file says; None if it is gone or no JSON."""
+    try:
+        return disk.decode(project.read_task(task_id).raw)
+    except (FileNotFoundError, TaskFileError, ValueError):
+        return None
+
+
+def _facts(
+    found: Explanation, past: History, task: Any, tails: dict[str, str]
+) -> dict[str, Any]:
+    opened = past.open.claimed if past.open and past.alive else None
+    return {
+        **msgspec.structs.asdict(found),
+        "task": task,
+        "attempts": past.ended,
+        "running": opened,
+        "value": (past.result.value if past.result else b"") or None,
+        "text": past.result.text if past.result else None,
+        **tails,
+    }
+
+
+def _head(found: Explanation) -> list[str]:
+    word = found.status.words if found.status else found.state
+    name = styled(plain(found.id), bold=True)
+    lines = [f"{name}  {word}", *(f"  {plain(why)}" for why in found.why)]
+    return [*lines, f"  next: {plain(found.next)}"]
+
+
+def _task(task: Any) -> list[str]:
+    """What it does first, then the other keys in the order of its file."""
+    if not isinstance(task, dict):
+        return []
+    keys = [key for key in _OWN if key in task] + [k for k in task if k not in _OWN]
+    shown = [
+        (f"  {plain(key)}", plain(disk.encode(task[key]).decode())) for key in keys
+    ]
+    return ["", styled("task", bold=True), *table(shown)]
+
+
+def _attempts(past: History, now: float) -> list[str]:
+    rows = []
+    for one in past.ended:
+        began = posix(one.started)
+        took = duration(max(0.0, posix(one.finished) - began))
+        why = one.why.replace("_", " ")
+        said = plain(one.error.message) if one.error else ""
+        rows.append(
+            (f"  {one.attempt}", why, moment(began, now), took, one.worker, said)
+        )
+    if past.open and past.alive:
+        opened = past.open.claimed
+        began, took = opened.acquired_at, duration(max(0.0, now - opened.acquired_at))
+        number = f"  {opened.attempt}"
+        rows.append((number, "running", moment(began, now), took, opened.holder, ""))
+    return ["", styled("attempts", bold=True), *table(rows)] if rows else []
+
+
+def _value(past: History) -> list[str]:
+    told = past.result
+    if told is None:
+        return []
+    value = bytes(told.value).decode()
+    lines = _block("value", value) if value else []
+    return lines + (_block("answer", told.text) if told.text else [])
+
+
+def _tail(project: Project, past: History, suffix: str) -> str:
+    """The last lines of the last attempt's output."""
+    there = numbers(past)
+    if not there:
+        return ""
+    source = output(project, past, there[-1], suffix)
+    raw = source.text.encode()
+    if source.path is not None:
+        raw, _ = disk.read_tail(source.path, TAIL_BYTES)
+    lines = raw.decode(errors="replace").splitlines()
+    return "\n".join(lines[-TAIL_LINES:])
+
+
+def _block(name: str, text: str) -> list[str]:
+    inside = [f"  {plain(line)}" for line in clean(text).splitlines()]
+    return ["", styled(name, bold=True), *inside]

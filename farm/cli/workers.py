@@ -1,0 +1,66 @@
+"""`farm workers`: who works here."""
+
+import time
+
+import click
+import msgspec
+
+from farm.cli.common import (
+    JSON_OPTION,
+    PROJECT_OPTION,
+    Place,
+    example,
+    read_project,
+)
+from farm.cli.terminal import fit, table, width
+from farm.report import SupervisorView, WorkerView, survey
+from farm.words import duration, plain
+
+
+@click.command(
+    epilog=example(
+        "farm workers",
+        "farm workers --json | jq -r '.workers[].host'",
+    ),
+)
+@PROJECT_OPTION
+@JSON_OPTION
+@click.pass_obj
+def command(place: Place, project: str | None, *, as_json: bool) -> None:
+    """Show who works on this project, on what, and how well: all hosts.
+
+    Takes no lock and writes nothing.
+    """
+    report = survey(read_project(place.find(project)))
+    if as_json:
+        facts = {"workers": report.workers, "supervisors": report.supervisors}
+        click.echo(msgspec.json.encode(facts))
+        return
+    for line in describe(report.workers, report.supervisors, time.time()):
+        click.echo(fit(line, width()))
+    if not report.workers:
+        click.echo(
+            "no worker: start some with farm supervise, or farm worker", err=True
+        )
+
+
+def describe(
+    workers: list[WorkerView], supervisors: list[SupervisorView], now: float
+) -> list[str]:
+    """One line for each, with a heading; nothing if there is nobody."""
+    rows = [("NAME", "HOST", "PID", "UP", "ENDED", "HEALTH", "TASK")] if workers else []
+    for worker in workers:
+        task = plain(worker.task) if worker.task else "idle" if worker.alive else ""
+        rows.append(
+            (
+                worker.name,
+                plain(worker.host),
+                str(worker.pid),
+                duration(max(0.0, now - worker.started)),
+                str(worker.tasks_ended),
+                plain(worker.health),
+                task,
+            )
+        )
+    kept = [f"supervisor on {s.host}, process {s.pid}" for s in supervisors]
+    return table(rows) + kept if rows else kept

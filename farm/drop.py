@@ -1,0 +1,234 @@
+"""Put task files into `tasks/`, each in one step, so that none is ever seen half.
+
+    parse_lines(raw)            many tasks from JSON lines: all are checked, nothing is
+                                written
+    misnamed(id), refusal(project, id)      words if no task can be dropped so; else None
+    drop(project, id, raw)      written aside in `.farm/tmp`, then linked into place
+
+What lies there is never overwritten: `drop` answers False if somebody was first. A
+result that lies there already is refused by `refusal`, because its task would never
+run. RACE: a task whose file was deleted while it runs still gets its result, and who
+drops another under the same id meanwhile finds it answered by the old one.
+
+Nothing is synced: after a power cut a task that was just dropped may be gone, or be
+empty and end as `invalid`. Errors of the disk are raised as they come (OSError).
+"""
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from farm import disk, locate
+from farm.errors import TaskFileError
+from farm.locate import shown
+from farm.project import MAX_TASK_BYTES, RESULT, TASK, Project, id_fault
+from farm.task import parse_task
+
+_FEWEST_DIGITS = 5  # of a line's number in an id, so that ids sort like lines
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"')
+
+# -- one task ----------------------------------------------------------------------
+
+
+def drop(project: Project, task_id: str, raw: bytes) -> bool:
+    """Make the task file of an id; False if one lies there already.
+
+    The id must have passed `misnamed`. Folders are made as they are needed.
+    """
+    path = project.task_path(task_id)
+    try:
+        return lay(project, path, raw)
+    except FileNotFoundError:
+        # Asking first would cost every task of a folder what only one needs.
+        project.make_folders()
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return lay(project, path, raw)
+
+
+def lay(project: Project, path: str, raw: bytes) -> bool:
+    """Give a new file its name in one step; False if something has that name.
+
+    FileNotFoundError if its folder, or `.farm/tmp`, is not there.
+    """
+    # RACE: hosts that share the folder may share process ids, never these digits.
+    aside = project.aside_path(f"drop-{secrets.token_hex(8)}", "new")
+    disk.write_aside(aside, raw)
+    try:
+        return disk.link_new(aside, path)
+    finally:
+        disk.unlink(aside)
+
+
+def drop_at(project: Project, raw: bytes, ms: int) -> str:
+    """Drop a task under the first free `stamp` from `ms` on; its id."""
+    while refusal(project, stamp(ms)) or not drop(project, stamp(ms), raw):
+        ms += 1
+    return stamp(ms)
+
+
+def free_folder(project: Project, ms: int) -> str:
+    """The first `stamp` from `ms` on that is no folder of tasks yet."""
+    while os.path.lexists(f"{project.tasks}/{stamp(ms)}"):
+        ms += 1
+    return stamp(ms)
+
+
+def stamp(ms: int) -> str:
+    """Milliseconds since 1970 as an id that sorts by time: `20261121-045612-123`."""
+    seconds, rest = divmod(ms, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d-%H%M%S}-{rest:03d}"
+
+
+# -- ids ---------------------------------------------------------------------------
+
+
+def misnamed(task_id: str) -> str | None:
+    """Why no task can ever have this id, as a sentence; None if one can."""
+    parts = task_id.split("/")
+    if "" in parts:
+        why = "has an empty part: write it as tiles/0-3"
+    elif any(part.startswith(".") for part in parts):
+        why = "has a part that begins with a dot, and such names are never tasks"
+    elif any(part.endswith(TASK) for part in parts):
+        why = "has a part that ends in .json: ids are written without it"
+    elif f"{task_id}{TASK}".endswith(RESULT):
+        why = "ends in .result, so its file would pass for a result: name it otherwise"
+    elif fault := id_fault(task_id):
+        return fault
+    else:
+        return None
+    return f"the id {shown(task_id)} {why}"
+
+
+def refusal(project: Project, task_id: str) -> str | None:
+    """Why no task can be dropped under this id now, as a sentence; None if one can."""
+    if os.path.lexists(project.task_path(task_id)):
+        return f"there is a task {task_id} already: take another name"
+    result = project.result_path(task_id)
+    if os.path.lexists(result):
+        return (
+            f"{project.relative(result)} is there already, from an earlier task of"
+            " this name, so a new one would never run: remove it, or take another name"
+        )
+    return _blocked(project, task_id)
+
+
+def _blocked(project: Project, task_id: str) -> str | None:
+    """What lies where a folder must be."""
+    folder = project.tasks
+    for part in task_id.split("/")[:-1]:
+        folder = f"{folder}/{part}"
+        try:
+            mode = os.lstat(folder).st_mode
+        except FileNotFoundError:
+            return None  # it will be made, and so will those below it
+        except OSError as error:
+            return f"cannot use {project.relative(folder)}: {error.strerror}"
+        if not stat.S_ISDIR(mode):
+            kind = "symbolic link" if stat.S_ISLNK(mode) else "file"
+            where = project.relative(folder)
+            return f"{where} is a {kind}, and tasks lie in real folders: move it away"
+    return None
+
+
+# -- many tasks --------------------------------------------------------------------
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One good task of a file of JSON lines."""
+
+    number: int  #: of its line, from 1
+    column: int  #: where its id stands, from 1
+    id: str | None  #: None if it says none
+    raw: bytes  #: what its task file will hold
+
+
+def parse_lines(raw: bytes) -> tuple[list[Line], list[TaskFileError]]:
+    """Every line that is a task, and the faults of all others; blank ones are neither.
+
+    A line is what a task file is, and may say its `id` besides.
+    """
+    lines, faults = [], []
+    for number, text in enumerate(raw.split(b"\n"), 1):
+        if text and not text.isspace():
+            try:
+                lines.append(_parse_line(text, number))
+            except TaskFileError as fault:
+                column = fault.column or 1
+                faults.append(TaskFileError(fault.message, number, column))
+    return lines, faults
+
+
+def ids_of(lines: Sequence[Line], folder: str, above: str) -> list[str]:
+    """The id of each line: `<folder>/00017` for line 17, or `<above><its own>`."""
+    most = max((line.number for line in lines), default=0)
+    width = max(_FEWEST_DIGITS, len(str(most)))
+    return [
+        f"{folder}/{line.number:0{width}}" if line.id is None else f"{above}{line.id}"
+        for line in lines
+    ]
+
+
+def id_faults(
+    project: Project, lines: Sequence[Line], ids: Sequence[str]
+) -> list[TaskFileError]:
+    """Which lines cannot be dropped under their ids, each with its place."""
+    faults = []
+    first: dict[str, int] = {}
+    for line, task_id in zip(lines, ids, strict=True):
+        if task_id in first:
+            why: str | None = f"line {first[task_id]} has the id {task_id} already"
+        else:
+            why = misnamed(task_id) or refusal(project, task_id)
+        if why:
+            faults.append(TaskFileError(why, line.number, line.column))
+        first.setdefault(task_id, line.number)
+    return faults
+
+
+def _parse_line(text: bytes, number: int) -> Line:
+    if len(text) > MAX_TASK_BYTES:
+        message = "a task may have 50 MB: put its data into another file"
+        raise TaskFileError(message)
+    task_id, column, rest = _take_id(text)
+    parse_task(rest)
+    return Line(number, column, task_id, disk.encode(disk.decode(rest)))
+
+
+def _take_id(line: bytes) -> tuple[str | None, int, bytes]:
+    """A line's own id, its column, and the line with blanks in its place.
+
+    Blanks, so that what is wrong in the rest is found at its place. A line that is
+    no JSON is left as it is, for `parse_task` to say so.
+    """
+    if b'"id"' not in line:
+        return None, 1, line
+    text = line.decode(errors="replace")
+    begin = locate.key_place(text, ("id",)).column - 1
+    if begin < 0:
+        return None, 1, line
+    start = locate.value_place(text, ("id",)).column - 1
+    found = _STRING.match(text, start)
+    if found is None:
+        message = "`id` must be a string"
+        raise TaskFileError(message, 1, start + 1)
+    end = found.end()
+    rest = _blanked(text, begin, end)
+    if locate.key_place(rest, ("id",)) != locate.NOWHERE:
+        message = "`id` stands here for the second time: keep one of them"
+        raise TaskFileError(message, 1, begin + 1)
+    return str(disk.decode(found[0].encode())), start + 1, rest.encode()
+
+
+def _blanked(text: str, begin: int, end: int) -> str:
+    """Blanks for an entry of an object, and for the comma that sets it apart."""
+    if text[end:].lstrip().startswith(","):
+        end = text.index(",", end) + 1
+    elif text[:begin].rstrip().endswith(","):
+        begin = text.rindex(",", 0, begin)
+    return text[:begin] + " " * (end - begin) + text[end:]

@@ -1,0 +1,126 @@
+"""Everything that is known of one task's attempts, and where each one's output is.
+
+`read_history(project, id)` reads the result, or else the ledger without its lock: a
+hint that was true when it was read. `output(...)` says where an attempt's stdout or
+stderr is to be had: inside the result, in its log, or in the scratch file of the
+worker that runs it. Results of a newer farm are read as far as they can be.
+"""
+
+import os
+
+import msgspec
+
+from farm import disk, life
+from farm.commit import attempt_of
+from farm.ledger import Past, history, peek
+from farm.life import Owner
+from farm.project import Project
+from farm.result import VERSION, Attempt, Error, parse_head
+from farm.states import Status
+
+
+class Told(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A result, as much of it as this version can read."""
+
+    status: Status
+    version: int = VERSION
+    started: str = ""
+    finished: str = ""
+    duration_s: float = 0.0
+    worker: str = ""
+    host: str = ""
+    attempts: list[Attempt] = []
+    stdout: str = ""
+    stderr: str = ""
+    exit_code: int | None = None
+    signal: str | None = None
+    value: msgspec.Raw = msgspec.Raw(b"")  #: JSON; empty if there is none
+    text: str | None = None
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    error: Error | None = None
+
+
+_TOLD = msgspec.json.Decoder(Told)
+
+
+class History(msgspec.Struct, frozen=True):
+    """One task's attempts: those that ended, and the one that is open."""
+
+    id: str
+    result: Told | None
+    ended: list[Attempt]
+    open: Past | None = None
+    alive: bool = False  #: the owner of the open one lives
+    not_before: float = 0.0  #: POSIX seconds: when the next attempt may start
+
+
+def read_history(project: Project, task_id: str) -> History:
+    """What is known now; OSError if the result may not be read."""
+    told = _read_result(project, task_id)
+    if told is not None:
+        return History(task_id, told, told.attempts)
+    pasts = history(peek(project.ledger_path(task_id)))
+    ended = [attempt_of(past) for past in pasts if past.ended]
+    last = pasts[-1].ended if pasts else None
+    if not pasts or last:
+        delay = last.not_before if last else 0.0
+        return History(task_id, None, ended, not_before=delay)
+    owner = pasts[-1].claimed
+    alive = life.owner_of(project, owner.holder, owner.who, me="") is Owner.ALIVE
+    return History(task_id, None, ended, pasts[-1], alive)
+
+
+def _read_result(project: Project, task_id: str) -> Told | None:
+    try:
+        raw = disk.read_file(project.result_path(task_id))
+    except FileNotFoundError:
+        return None
+    try:
+        return _TOLD.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        head = parse_head(raw)
+    return None if head is None else Told(head.status, 0, finished=head.finished)
+
+
+class Output(msgspec.Struct, frozen=True):
+    """Where one stream of one attempt is: a file, or text; neither is nothing."""
+
+    path: str | None = None
+    text: str = ""
+    growing: bool = False  #: the attempt runs
+    lost: str | None = None  #: the file that should be there and is not
+
+
+def numbers(past: History) -> list[int]:
+    """The attempts there were, in order."""
+    opened = [past.open.claimed.attempt] if past.open else []
+    return [attempt.attempt for attempt in past.ended] + opened
+
+
+def output(project: Project, past: History, attempt: int, suffix: str) -> Output:
+    """Where an attempt's output is; suffix is out or err."""
+    if past.open is not None and past.open.claimed.attempt == attempt:
+        return _growing(project, past.open, suffix, alive=past.alive)
+    one = next(one for one in past.ended if one.attempt == attempt)
+    path = one.stdout_path if suffix == "out" else one.stderr_path
+    if path is not None:
+        return _kept(project, path)
+    is_last = past.result is not None and one is past.ended[-1]
+    if past.result is None or not is_last:
+        return Output()
+    return Output(text=past.result.stdout if suffix == "out" else past.result.stderr)
+
+
+def _kept(project: Project, relative: str) -> Output:
+    path = os.path.join(project.root, relative)
+    return Output(path) if os.path.exists(path) else Output(lost=relative)
+
+
+def _growing(project: Project, past: Past, suffix: str, *, alive: bool) -> Output:
+    """A command writes its log; what a callable prints lies in its worker's scratch."""
+    opened = past.claimed
+    log = project.log_path(opened.task, opened.attempt, suffix)
+    scratch = project.aside_path(opened.holder, suffix)
+    path = next((p for p in (log, scratch) if os.path.exists(p)), None)
+    return Output(path, growing=alive)
