@@ -105,12 +105,13 @@ def _parse(raw: bytes) -> list[Entry]:
 
 
 def rebuild(
-    project: Project, writer: str, heads: dict[str, tuple[Status, float]]
+    project: Project, writer: str, heads: dict[str, tuple[Status, float, float]]
 ) -> None:
-    """Write down results that no journal knows: id -> (status, POSIX seconds)."""
+    """Write down results that no journal knows: id -> (status, POSIX seconds, duration)."""
     journal = Journal(project, writer)
     try:
-        for task_id, (status, at) in heads.items():
-            journal.append(Entry(task_id, at, writer, status=status))
+        for task_id, (status, at, took) in heads.items():
+            entry = Entry(task_id, at, writer, status=status, duration=took)
+            journal.append(entry)
     finally:
         journal.close()

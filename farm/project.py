@@ -151,6 +151,10 @@ class Project:
         """Where a supervised worker's own messages go."""
         return f"{self.logs}/worker-{slot}.log"
 
+    def hooks_log_path(self) -> str:
+        """What hooks print."""
+        return f"{self.logs}/hooks.log"
+
     def relative(self, path: str) -> str:
         """A path inside the project as people read it."""
         return path.removeprefix(f"{self.root}/")

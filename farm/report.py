@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from farm import disk, life, process
+from farm import disk, estimate, life, process
 from farm.errors import LedgerError
 from farm.health import Health, read_health
 from farm.ledger import Past, history, peek
@@ -24,6 +24,7 @@ from farm.result import parse_head, posix, reason, rfc3339
 from farm.results import Known
 from farm.singleton import supervisors
 from farm.states import State, Status
+from farm.words import duration
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -111,6 +112,20 @@ class Report(msgspec.Struct, frozen=True):
         return sum(self.counts[status] for status in Status)
 
 
+class Line(msgspec.Struct, frozen=True):
+    """One task in a list: where it is, or how it ended, and what there is to say."""
+
+    id: str
+    word: str  #: a `State` or a `Status`
+    detail: str
+    at: float | None  #: POSIX seconds: it started, it ended; None if not known
+
+    @property
+    def words(self) -> str:
+        """As people read it: `timed out`."""
+        return self.word.replace("_", " ")
+
+
 OPEN_STATES = (State.READY, State.RUNNING, State.WAITING)
 
 
@@ -170,8 +185,49 @@ class Survey:
             return State.RUNNING
         if task_id in self._waits:
             return State.WAITING
-        known = self._queue.known(task_id) if task_id in self._queue.names[1] else None
+        known = self.known(task_id)
         return known.status if known else State.READY
+
+    def known(self, task_id: str) -> Known | None:
+        """How and when a task ended, if it had at the last look."""
+        return self._queue.known(task_id) if task_id in self._queue.names[1] else None
+
+    def time_left(self) -> float | None:
+        """Seconds until all open tasks have ended; None while nobody can know."""
+        tasks, results = self._queue.names
+        ends = {i: known for i in results if (known := self._queue.known(i))}
+        succeeded = {
+            i: known.duration
+            for i, known in ends.items()
+            if known.status is Status.SUCCEEDED
+        }
+        elapsed = {i: run.elapsed_s for i, run in self._running.items()}
+        hands = sum(worker.alive for worker in self.workers)
+        return estimate.time_left(tasks - results, elapsed, succeeded, hands)
+
+    def mark(self, task_id: str) -> tuple[str, float | None]:
+        """What changes whenever something happened to a task."""
+        known, run = self.known(task_id), self._running.get(task_id)
+        at = known.at if known else posix(run.started) if run else None
+        return self.word(task_id), at
+
+    def line(self, task_id: str) -> Line:
+        """One of `ids` as a list shows it."""
+        word, at = self.mark(task_id)
+        return Line(task_id, word, self._detail(task_id), at)
+
+    def _detail(self, task_id: str) -> str:
+        known = self.known(task_id)
+        if run := self._running.get(task_id):
+            return f"attempt {run.attempt} on {run.worker}"
+        if waits := self._waits.get(task_id):
+            return waits.why
+        if known is None:
+            return ""
+        if known.status is Status.SUCCEEDED:
+            return f"in {duration(known.duration)}"
+        failed = failure(self.project, task_id)
+        return failed.reason if failed else ""
 
     def running(self, task_id: str) -> Running | None:
         """The run of a task, if it ran at the last look."""

@@ -21,10 +21,11 @@ from farm.states import Status
 
 
 class Known(msgspec.Struct, frozen=True):
-    """How and when (POSIX seconds) a task ended."""
+    """How and when (POSIX seconds) a task ended, and how long its last run took."""
 
     status: Status
     at: float
+    duration: float = 0.0  #: seconds
 
 
 class Results:
@@ -71,7 +72,8 @@ class Results:
             head = self._head(task_id)
             if head is None:
                 return None
-            self._known[task_id] = Known(head.status, posix(head.finished))
+            at = posix(head.finished)
+            self._known[task_id] = Known(head.status, at, head.duration_s)
         return self._known[task_id]
 
     def forget(self, task_id: str) -> None:
@@ -89,7 +91,7 @@ class Results:
             if entry.status is None:
                 continue
             told.add(entry.id)
-            self._known[entry.id] = Known(entry.status, entry.at)
+            self._known[entry.id] = Known(entry.status, entry.at, entry.duration)
             if entry.status is Status.INVALID:
                 self._doubtful.add(entry.id)
             else:
@@ -104,7 +106,7 @@ class Results:
             if known is None or known.status is Status.INVALID:
                 self._doubtful.add(task_id)
             if known is not None:
-                found[task_id] = (known.status, known.at)
+                found[task_id] = (known.status, known.at, known.duration)
         if found and self._first and self._writes:
             rebuild(self._project, "rebuilt", found)
 

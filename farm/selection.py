@@ -15,8 +15,6 @@ from farm.locate import did_you_mean
 from farm.pattern import is_glob, matches
 from farm.states import State, Status
 
-#: What `--failed` means: it ended, did not succeed, and nobody wanted that.
-FAILED = frozenset({Status.FAILED, Status.TIMED_OUT, Status.LOST, Status.INVALID})
 WORDS = tuple(w.value for w in (*State, *Status) if w is not State.FINAL)
 
 _MOST_COMPARED = 2_000  # ids looked at for "did you mean"; more takes seconds

@@ -46,6 +46,10 @@ class Status(StrEnum):
         return self.value.replace("_", " ")
 
 
+#: It ended, did not succeed, and nobody wanted that.
+FAILURES = frozenset({Status.FAILED, Status.TIMED_OUT, Status.LOST, Status.INVALID})
+
+
 class Why(StrEnum):
     """How one *attempt* ended; the last word of its `ended` line."""
 

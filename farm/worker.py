@@ -24,6 +24,7 @@ from farm.config import Settings
 from farm.control import DRAIN, Control
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
+from farm.hooks import Hooks
 from farm.job import Scratch, Secrets
 from farm.journal import Entry, Journal
 from farm.ledger import Claimed
@@ -37,6 +38,7 @@ from farm.watcher import Watcher
 from farm.words import plain
 
 REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
+HOOKS_PATIENCE = 30.0  # seconds; a worker that ends lets its hooks finish
 STUCK = 70  # exit code: a cancelled callable let nothing else end it
 REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
 
@@ -66,6 +68,7 @@ class Worker:
         self.environ = os.environ.copy()  #: as every task finds it
         self.capture = Capture(project, life_.name)
         self.journal = Journal(project, life_.name)
+        self.hooks = Hooks(project, settings, self.environ, self.say)
         self.watcher = Watcher(project, stop.bell)
         self.watching = False
         self.events = True  #: whether the system gives us file events
@@ -122,6 +125,7 @@ class Worker:
 
     def __exit__(self, *_error: object) -> None:
         self.watcher.stop()
+        self.hooks.end(0.0 if self.stop.now else HOOKS_PATIENCE)
         self.heart.end()
         self.journal.close()
         self.capture.end()
@@ -227,6 +231,8 @@ class Worker:
                 self.journal.append(entry)
             except OSError as error:  # only a cache: the result is what counts
                 self.say(f"cannot write the journal: {error.strerror}")
+        if ending.status is not None:
+            self.hooks.fire(ending.id, ending.status)
         if self._supervisor is None:
             self.say(describe(ending))
 

@@ -101,7 +101,8 @@ def test_a_deleted_journal_is_no_error(project: Project) -> None:
 
 
 def test_a_journal_is_rebuilt_from_results(project: Project) -> None:
-    heads = {"a": (Status.FAILED, 5.0), "b": (Status.SUCCEEDED, 6.0)}
+    heads = {"a": (Status.FAILED, 5.0, 0.5), "b": (Status.SUCCEEDED, 6.0, 0.0)}
     rebuild(project, "rebuilt", heads)
+    told = Reader(project).poll()
 
-    assert {e.id: (e.status, e.at) for e in Reader(project).poll()} == heads
+    assert {e.id: (e.status, e.at, e.duration) for e in told} == heads

@@ -21,6 +21,7 @@ VERBS = (
     "supervise",
     "worker",
     "status",
+    "watch",
     "wait",
     "show",
     "why",
@@ -85,21 +86,28 @@ def run(args: list[str] | None = None) -> int:
     try:
         code = main.main(args, prog_name="farm", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("farm: interrupted", err=True)
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except FarmError as error:
-        click.echo(f"farm: {error}", err=True)
-        return error.exit_code
+    except BrokenPipeError:  # `farm status | head`: end quietly
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:  # noqa: BLE001 - a bug must not look like "some task failed" (1)
-        return _unforeseen(error)
+        return _told(error)
     return code if isinstance(code, int) else 0
 
 
-def _unforeseen(error: Exception) -> int:
-    if isinstance(error, BrokenPipeError):  # `farm status | head`: end quietly
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _told(error: Exception) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, click.UsageError):
+        verb = error.ctx.command_path if error.ctx else "farm"
+        click.echo(f"farm: {error.format_message()} ({verb} --help)", err=True)
+        return error.exit_code
+    if isinstance(error, FarmError):
+        click.echo(f"farm: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, OSError):  # a full or read-only disk, say: no bug of ours
+        where = error.filename or "cannot go on"
+        click.echo(f"farm: {where}: {error.strerror or error}", err=True)
         return 1
     traceback.print_exception(error)
     return BUG

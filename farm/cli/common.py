@@ -14,7 +14,8 @@ from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
 from farm.project import Project, find_project
 from farm.report import Survey
-from farm.selection import FAILED, WORDS, Choice, choose
+from farm.selection import WORDS, Choice, choose
+from farm.states import FAILURES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -38,6 +39,19 @@ def example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def about_project(function: Function) -> Function:
+    """Let a command take the project as an argument, or with -C."""
+
+    @functools.wraps(function)
+    def with_project(
+        *args: Any, project: str | None, named: str | None, **rest: Any
+    ) -> Any:
+        return function(*args, project=Place(named).named_once(project), **rest)
+
+    argument = click.argument("named", required=False, metavar="[PROJECT]")
+    return PROJECT_OPTION(argument(with_project))  # type: ignore[return-value]  # it takes `project` for two
+
+
 def selects(function: Function) -> Function:
     """Let a command take ids, globs, --failed and --status, as `choice`."""
 
@@ -49,7 +63,7 @@ def selects(function: Function) -> Function:
         statuses: tuple[str, ...],
         **rest: Any,
     ) -> Any:
-        words = frozenset(statuses) | (FAILED if failed else frozenset())
+        words = frozenset(statuses) | (FAILURES if failed else frozenset())
         return function(*args, choice=Choice(patterns, words), **rest)
 
     for decorate in (
@@ -90,17 +104,21 @@ class Place:
     def __init__(self, named: str | None) -> None:
         self.named = named
 
+    def named_once(self, named: str | None) -> str | None:
+        """The project that was named here or there; UsageError if both are."""
+        if self.named is not None and named is not None:
+            raise UsageError(
+                f"the project is named twice, {self.named} and {named}: name it once"
+            )
+        return named if named is not None else self.named
+
     def find(self, named: str | None, start: str | None = None) -> str:
         """The folder that is meant; UsageError if it is named twice or is none.
 
         Where none is named, it is the nearest project from `start` upwards, by
         default from the current folder.
         """
-        if self.named is not None and named is not None:
-            raise UsageError(
-                f"the project is named twice, {self.named} and {named}: name it once"
-            )
-        chosen = named if named is not None else self.named
+        chosen = self.named_once(named)
         if chosen is None:
             return find_project(start or Path.cwd())
         if not os.path.isdir(chosen):

@@ -1,98 +1,191 @@
 """`farm status`: what is going on, and what needs attention."""
 
 import time
+from collections.abc import Iterator, Sequence
 
 import click
 import msgspec
 
-from farm.cli.common import PROJECT_ARGUMENT, Place, example, read_project
-from farm.cli.screen import headline, progress_words
-from farm.report import Report, age, survey
-from farm.words import duration, plain
+from farm.cli.common import (
+    JSON_OPTION,
+    Place,
+    about_project,
+    chosen,
+    example,
+    read_project,
+)
+from farm.cli.terminal import fit, styled, table, width
+from farm.report import Report, Running, Survey, age
+from farm.result import posix
+from farm.selection import WORDS, Choice
+from farm.states import FAILURES, State, Status
+from farm.words import counted, duration, moment, plain
 
-MOST_WAITING = 20  # waiting tasks listed; the rest is counted
+MOST_ROWS = 10  # of each section; the rest is counted
+BAR = 10  # columns of a progress bar
 
 
 @click.command(
     epilog=example(
         "farm status",
+        "farm status --failed",
         "farm status ./project --json | jq .counts",
     ),
 )
-@PROJECT_ARGUMENT
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead.")
+@about_project
+@click.option(
+    "--failed", is_flag=True, help="List failed, timed_out, lost and invalid."
+)
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice(WORDS),
+    metavar="S",
+    help="List those that are, or ended, so: ready, timed_out, ...",
+)
+@JSON_OPTION
 @click.pass_obj
-def command(place: Place, project: str | None, *, as_json: bool) -> None:
-    """Show what is ready, running, waiting, done and failed.
+def command(
+    place: Place,
+    project: str | None,
+    statuses: tuple[str, ...],
+    *,
+    failed: bool,
+    as_json: bool,
+) -> None:
+    """Show what needs attention, what runs, what waits and why, and what is done.
 
-    Takes no lock and writes nothing.
+    With --failed or --status S a line for each such task instead. Takes no lock and
+    writes nothing.
     """
-    report = survey(read_project(place.find(project)))
-    if as_json:
-        click.echo(msgspec.json.encode(report))
+    survey = Survey(read_project(place.find(project)))
+    report, now = survey.look(time.time(), time.monotonic()), time.time()
+    words = frozenset(statuses) | (FAILURES if failed else frozenset())
+    if words:
+        _list(survey, words, now, as_json=as_json)
         return
-    for line in describe(report, time.time()):
-        click.echo(line)
+    left = survey.time_left()
+    if as_json:
+        facts = {**msgspec.structs.asdict(report), "left_s": left}
+        click.echo(msgspec.json.encode(facts))
+        return
+    columns = width()
+    for line in describe(report, left, now):
+        shown = fit(line, columns)
+        click.echo(styled(shown, bold=True) if line and line[0] != " " else shown)
 
 
-def describe(report: Report, now: float) -> list[str]:
-    """The report as lines, attention first; times relative to POSIX `now`."""
-    lines = [f"{report.project}: {headline(report)}"]
+def _list(survey: Survey, words: frozenset[str], now: float, *, as_json: bool) -> None:
+    lines = [survey.line(i) for i in chosen(survey, Choice((), words))]
+    if as_json:
+        click.echo(msgspec.json.encode(lines))
+        return
+    rows = [(plain(n.id), n.words, _when(n.at, now), plain(n.detail)) for n in lines]
+    for row in table(rows):
+        click.echo(fit(row, width()))
+
+
+def _when(at: float | None, now: float) -> str:
+    return moment(at, now) if at is not None else ""
+
+
+def describe(report: Report, left: float | None, now: float) -> list[str]:
+    """The report as lines, attention first; headings do not begin with a space."""
+    lines = [f"{report.project}", f"  {headline(report, left)}"]
     lines += _failures(report, now)
     lines += _unusable(report)
     lines += _running(report)
-    lines += _waiting(report)
-    lines += _workers(report)
+    lines += _waiting(report, now)
     if not report.total:
-        lines.append(f"no tasks yet: drop a task file into {report.project}/tasks")
-    return lines
+        lines.append(f"  no tasks yet: drop a task file into {report.project}/tasks")
+    if not any(worker.alive for worker in report.workers):
+        lines.append("  no worker is running here: farm supervise, or farm worker")
+    return [*lines, *_unwell(report)]
 
 
-def _failures(report: Report, now: float) -> list[str]:
-    lines = ["", "Needs attention"] if report.failures else []
-    for failure in report.failures:
-        ago = duration(age(failure.finished, now))
-        word = failure.status.words
-        lines.append(
-            f"  {plain(failure.id)}  {word} {ago} ago: {plain(failure.reason)}"
+def headline(report: Report, left: float | None) -> str:
+    """`1 of 3 workers busy, 42 queued (6 waiting), 118 done, 2 failed, 14 min left`."""
+    counts = report.counts
+    alive = [worker for worker in report.workers if worker.alive]
+    busy = sum(worker.task is not None for worker in alive)
+    queued = counts[State.READY] + counts[State.WAITING]
+    parts = [f"{busy} of {counted(len(alive), 'worker')} busy"] if alive else []
+    parts.append(f"{queued} queued")
+    if counts[State.WAITING]:
+        parts[-1] += f" ({counts[State.WAITING]} waiting)"
+    parts.append(f"{counts[Status.SUCCEEDED]} done")
+    others = (status for status in Status if status is not Status.SUCCEEDED)
+    parts += [f"{counts[status]} {status.words}" for status in others if counts[status]]
+    if left is not None and (queued or counts[State.RUNNING]):
+        parts.append(f"~{duration(left)} left")
+    return ", ".join(parts)
+
+
+def _section(title: str, rows: Sequence[Sequence[str]], total: int) -> Iterator[str]:
+    if not rows:
+        return
+    yield ""
+    yield title
+    yield from (f"  {line}" for line in table(rows))
+    if total > len(rows):
+        yield f"  and {total - len(rows)} more"
+
+
+def _failures(report: Report, now: float) -> Iterator[str]:
+    failed = [failure for failure in report.failures if failure.status in FAILURES]
+    rows = [
+        (
+            plain(failure.id),
+            failure.status.words,
+            f"{duration(age(failure.finished, now))} ago",
+            plain(failure.reason),
         )
-    return lines
+        for failure in failed[:MOST_ROWS]
+    ]
+    yield from _section("Needs attention", rows, len(failed))
+    if failed and (skipped := report.counts[Status.SKIPPED]):
+        yield f"  {counted(skipped, 'task')} skipped because of such: farm retry revives both"
 
 
-def _unusable(report: Report) -> list[str]:
-    lines = ["", "Cannot be tasks"] if report.unusable else []
-    for name, why in sorted(report.unusable.items()):
-        lines.append(f"  tasks/{plain(name)}: {plain(why)}")
-    return lines
+def _unusable(report: Report) -> Iterator[str]:
+    every = sorted(report.unusable.items())
+    rows = [(f"tasks/{plain(name)}", plain(why)) for name, why in every[:MOST_ROWS]]
+    return _section("Cannot be tasks", rows, len(every))
 
 
-def _running(report: Report) -> list[str]:
-    lines = ["", "Running"] if report.running else []
-    for run in report.running:
-        share = progress_words(run)
-        lines.append(
-            f"  {plain(run.id)}  {duration(run.elapsed_s)}, attempt {run.attempt},"
-            f" on {run.worker}{share}"
+def _running(report: Report) -> Iterator[str]:
+    rows = [
+        (
+            plain(run.id),
+            duration(run.elapsed_s),
+            run.worker,
+            f"attempt {run.attempt}" if run.attempt > 1 else "",
+            progress(run),
         )
-    return lines
+        for run in report.running[:MOST_ROWS]
+    ]
+    return _section("Running", rows, len(report.running))
 
 
-def _waiting(report: Report) -> list[str]:
-    lines = ["", "Waiting"] if report.waiting else []
-    for waits in report.waiting[:MOST_WAITING]:
-        until = f" (until {waits.until})" if waits.until else ""
-        lines.append(f"  {plain(waits.id)}  {plain(waits.why)}{until}")
-    more = len(report.waiting) - MOST_WAITING
-    return [*lines, f"  and {more} more"] if more > 0 else lines
+def progress(run: Running) -> str:
+    """`######----  61%  turn 23`, as far as the task says so."""
+    share = ""
+    if run.progress is not None:
+        full = round(run.progress * BAR)
+        share = f"{'#' * full}{'-' * (BAR - full)}  {run.progress:.0%}  "
+    return f"{share}{plain(run.message)}".rstrip()
 
 
-def _workers(report: Report) -> list[str]:
-    lines = ["", "Workers"] if report.workers else []
-    for worker in report.workers:
-        task = f", works on {plain(worker.task)}" if worker.task else ""
-        lines.append(
-            f"  {worker.name}  {worker.health}, {worker.tasks_ended} tasks{task}"
-        )
-    if not report.workers:
-        lines += ["", "No worker is running here: farm supervise, or farm worker"]
-    return lines
+def _waiting(report: Report, now: float) -> Iterator[str]:
+    rows = []
+    for waits in report.waiting[:MOST_ROWS]:
+        until = f" (until {moment(posix(waits.until), now)})" if waits.until else ""
+        rows.append((plain(waits.id), f"{plain(waits.why)}{until}"))
+    return _section("Waiting", rows, len(report.waiting))
+
+
+def _unwell(report: Report) -> Iterator[str]:
+    """Only workers that are not well; `farm workers` has all."""
+    rows = [(w.name, plain(w.health)) for w in report.workers if w.health != "well"]
+    return _section("Workers", rows[:MOST_ROWS], len(rows))

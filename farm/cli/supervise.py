@@ -7,8 +7,8 @@ import click
 
 from farm.cli.common import (
     INTERRUPTED,
-    PROJECT_ARGUMENT,
     Place,
+    about_project,
     example,
     open_project,
     settings_of,
@@ -24,7 +24,7 @@ from farm.supervisor import Supervisor
         "farm supervise ./project -j 8 --until-done",
     ),
 )
-@PROJECT_ARGUMENT
+@about_project
 @click.option(
     "-j",
     "--workers",

@@ -37,6 +37,8 @@ def fit(line: str, columns: int | None) -> str:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns; the last column is as long as it is."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    return [_GAP.join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows]
+    """Rows as lines with aligned columns; a column that is empty takes no room."""
+    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    widths = [max(map(len, column)) for column in columns]
+    kept = zip(*columns, strict=True)
+    return [_GAP.join(map(str.ljust, row, widths)).rstrip() for row in kept]

@@ -8,8 +8,8 @@ import click
 
 from farm.cli.common import (
     INTERRUPTED,
-    PROJECT_ARGUMENT,
     Place,
+    about_project,
     example,
     open_project,
     settings_of,
@@ -29,7 +29,7 @@ UNWELL = 75  # the machine failed it three times in a row; see farm.supervisor
         "farm worker /mnt/shared/project --until-done --name night-shift-1",
     ),
 )
-@PROJECT_ARGUMENT
+@about_project
 @click.option("--until-done", is_flag=True, help="End when nothing is left to do.")
 @click.option("--name", help="Its name  [default: host, process id, 4 hex digits]")
 @click.option("--supervisor", type=int, hidden=True, help="Process id of its parent.")

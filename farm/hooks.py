@@ -1,0 +1,114 @@
+"""Commands that people want run when a task has ended: `[hooks]` in farm.toml.
+
+    hooks.fire(task_id, status)     after each result that this worker has committed
+    hooks.end(patience)             at the worker's end
+
+`on_failure` runs for results that are failed, timed_out, lost or invalid, `on_done`
+for every result. A string goes to `sh -c` and finds the result's path as `$1`; a list
+gets it as its last word. Hooks run in the project's folder, one after the other, in a
+thread of their own: whatever they do, no task waits for them, and a worker only says
+how one failed. They are run at most once: one whose worker is killed is not.
+"""
+
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+
+from farm import disk
+from farm.config import Hook, Settings
+from farm.project import Project
+from farm.states import FAILURES, Status
+
+LONGEST = 60.0  # seconds; then a hook is killed
+
+
+class Hooks:
+    """One worker's hooks; see the module's docstring."""
+
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        environ: Mapping[str, str],
+        say: Callable[[str], None],
+    ) -> None:
+        self._project = project
+        self._on_failure = settings.hooks_on_failure
+        self._on_done = settings.hooks_on_done
+        self._environ = {n: v for n, v in environ.items() if not n.startswith("FARM_")}
+        self._say = say
+        self._due: queue.SimpleQueue[tuple[str, Hook] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._running: subprocess.Popen[bytes] | None = None
+        self._given_up = False
+
+    def fire(self, task_id: str, status: Status) -> None:
+        """A task has ended so: run its hooks soon."""
+        wanted = [self._on_failure if status in FAILURES else None, self._on_done]
+        for hook in wanted:
+            if hook is not None:
+                self._begin()
+                self._due.put((task_id, hook))
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run_all, name="farm-hooks")
+            self._thread.daemon = True
+            self._thread.start()
+
+    def end(self, patience: float) -> None:
+        """Run what is due, for at most so many seconds; say what was not run."""
+        if self._thread is None:
+            return
+        self._due.put(None)
+        self._thread.join(patience)
+        if not self._thread.is_alive():
+            return
+        self._given_up = True
+        self._kill()
+        left = self._due.qsize() - 1
+        self._say(f"hooks took longer than {patience:g} s: {left} were not run")
+
+    def _run_all(self) -> None:
+        while (due := self._due.get()) is not None and not self._given_up:
+            task_id, hook = due
+            try:
+                how = self._run(task_id, hook)
+            except (OSError, ValueError) as error:
+                how = f"could not be started: {error}"
+            if how:
+                self._say(f"the hook for {task_id} {how}; see .farm/logs/hooks.log")
+
+    def _run(self, task_id: str, hook: Hook) -> str:
+        """Run one to its end; how it failed, or nothing."""
+        path = self._project.result_path(task_id)
+        argv = ["/bin/sh", "-c", hook, "sh"] if isinstance(hook, str) else list(hook)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        log = os.open(self._project.hooks_log_path(), flags, disk.FILE_MODE)
+        try:
+            self._running = subprocess.Popen(
+                [*argv, path],
+                cwd=self._project.root,
+                env={**self._environ, "FARM_PROJECT": self._project.root},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        try:
+            code = self._running.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            self._running.wait()
+            return f"took longer than {LONGEST:g} s and was killed"
+        return f"ended with code {code}" if code else ""
+
+    def _kill(self) -> None:
+        running = self._running
+        if running is not None and running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
