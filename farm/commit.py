@@ -88,7 +88,7 @@ def conclude(
     """Commit a result that no run of ours brought about."""
     past = held.past(sha256)
     last = past[-1].ended if past else None
-    started = past[0].claimed.acquired_at if past else held.since
+    started = past[-1].claimed.acquired_at if past else held.since
     result = Result(
         version=VERSION,
         id=held.id,

@@ -129,6 +129,12 @@ def cancel_name(task_id: str) -> str:
     return f"{_CANCEL}{key(task_id)}"
 
 
+def cancelled_id(name: str) -> str | None:
+    """The task that such a file cancels; None if its id was too long for a name."""
+    task_id = unquote(name.removeprefix(_CANCEL))
+    return task_id if cancel_name(task_id) == name else None
+
+
 def scale_name(host: str) -> str:
     """The file that tells a host's supervisor how many workers to keep."""
     return f"{_SCALE}{host}"

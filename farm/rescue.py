@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from filelock import lock_descriptor
 
-from farm import disk, life, process, register
+from farm import control, disk, life, process, register
 from farm.claim import Hold, Holder, Reason, hold, let_go, mark_of
 from farm.errors import LedgerError
 from farm.ledger import Claimed, Ledger, Past, open_attempt, peek
@@ -86,7 +86,16 @@ def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0)
     for worker in sorted(dead - _open_holders(project)) if dead else ():
         _bury(project, worker)
     _remove_strays(project, now - max_age)
+    _remove_late_orders(project)
     return settled
+
+
+def _remove_late_orders(project: Project) -> None:
+    """An order to cancel what has ended must not hit it when it is run again."""
+    for name in control.Control(project).read().cancels:
+        task_id = control.cancelled_id(name)
+        if task_id is not None and register.counts(project, task_id) is not None:
+            control.withdraw(project, name)
 
 
 def _somebody_lives(project: Project) -> bool:

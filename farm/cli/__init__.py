@@ -7,6 +7,7 @@ sentence and ends with its own exit code; a traceback means a bug in farm (70).
 
 import importlib
 import os
+import shutil
 import sys
 import traceback
 
@@ -34,11 +35,14 @@ VERBS = (
     "scale",
     "drain",
     "unlock",
+    "archive",
+    "restore",
     "check",
     "schema",
     "completion",
     "help",
 )  # in order of use
+CLICKS_LEAST = 52  # columns
 BUG = 70  # EX_SOFTWARE
 
 
@@ -84,7 +88,9 @@ def main(ctx: click.Context, project: str | None) -> None:
 def run(args: list[str] | None = None) -> int:
     """The whole command line; the exit code."""
     try:
-        code = main.main(args, prog_name="farm", standalone_mode=False)
+        code = main.main(
+            args, prog_name="farm", standalone_mode=False, terminal_width=_narrow()
+        )
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("farm: interrupted", err=True)
         return INTERRUPTED
@@ -94,6 +100,12 @@ def run(args: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a bug must not look like "some task failed" (1)
         return _told(error)
     return code if isinstance(code, int) else 0
+
+
+def _narrow() -> int | None:
+    """The terminal's width if click would take it for wider; click's least is 50."""
+    columns = shutil.get_terminal_size().columns
+    return columns if columns < CLICKS_LEAST else None
 
 
 def _told(error: Exception) -> int:

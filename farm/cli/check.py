@@ -3,8 +3,9 @@
 import os
 
 import click
+import msgspec
 
-from farm.cli.common import PROJECT_OPTION, Place, example, read_project
+from farm.cli.common import JSON_OPTION, PROJECT_OPTION, Place, example, read_project
 from farm.errors import TaskFileError, UsageError
 from farm.listing import Listing
 from farm.look import read_look
@@ -21,8 +22,11 @@ from farm.words import plain
 )
 @PROJECT_OPTION
 @click.argument("files", nargs=-1, metavar="[FILE...]")
+@JSON_OPTION
 @click.pass_obj
-def command(place: Place, project: str | None, files: tuple[str, ...]) -> int:
+def command(
+    place: Place, project: str | None, files: tuple[str, ...], *, as_json: bool
+) -> int:
     """Say what is wrong with task files, without running them.
 
     The words are those of the result that a worker would write. Without FILE,
@@ -34,8 +38,10 @@ def command(place: Place, project: str | None, files: tuple[str, ...]) -> int:
     listing.refresh()
     wanted = _wanted(there, files) if files else None
     faults = check(there, listing, wanted)
-    for fault in faults:
-        click.echo(plain(fault))
+    if as_json:
+        click.echo(msgspec.json.encode(faults))
+    for fault in () if as_json else faults:
+        click.echo(plain(fault.sentence))
     count = len(wanted if wanted is not None else listing.tasks())
     if not faults:
         files_word = "file" if count == 1 else "files"
@@ -58,8 +64,23 @@ def _wanted(project: Project, files: tuple[str, ...]) -> set[str]:
     return wanted
 
 
-def check(project: Project, listing: Listing, wanted: set[str] | None) -> list[str]:
-    """One sentence for each fault: in files, in names, in what needs what."""
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong with one file; line and column count from 1, 0 for no place."""
+
+    file: str  #: relative to the project
+    line: int
+    column: int
+    message: str
+    sentence: str  #: all of it, as a result says it
+
+
+def _fault(where: str, error: TaskFileError) -> Fault:
+    said = error.located(where)
+    return Fault(where, error.line, error.column, error.message, said)
+
+
+def check(project: Project, listing: Listing, wanted: set[str] | None) -> list[Fault]:
+    """Every fault: in files, in names, in what needs what."""
     tasks, results = listing.tasks(), listing.results()
     found: dict[str, TaskFileError] = {}
     wanted_needs = {}
@@ -76,7 +97,8 @@ def check(project: Project, listing: Listing, wanted: set[str] | None) -> list[s
         found if wanted is None else {i: f for i, f in found.items() if i in wanted}
     )
     where = {i: project.relative(project.task_path(i)) for i in chosen}
-    lines = [chosen[i].located(where[i]) for i in sorted(chosen)]
+    faults = [_fault(where[i], chosen[i]) for i in sorted(chosen)]
     if wanted is None:
-        lines += [f"tasks/{n}: {why}" for n, why in sorted(listing.unusable().items())]
-    return lines
+        names = sorted(listing.unusable().items())
+        faults += [_fault(f"tasks/{n}", TaskFileError(why)) for n, why in names]
+    return faults

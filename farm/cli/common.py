@@ -12,9 +12,10 @@ import click
 from farm.cli.completion import complete_ids
 from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
-from farm.project import Project, find_project
+from farm.listing import Listing
+from farm.project import Project, find_project, is_usable
 from farm.report import Survey
-from farm.selection import WORDS, Choice, choose
+from farm.selection import WORDS, Choice, choose, named
 from farm.states import FAILURES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -90,6 +91,16 @@ def chosen(survey: Survey, choice: Choice) -> list[str]:
     """The ids that a command means, at this moment; UnknownTaskError if one is not."""
     survey.look(time.time(), time.monotonic())
     return choose(choice, survey.ids, survey.word)
+
+
+def one_task(project: Project, task_id: str) -> None:
+    """UnknownTaskError, with the nearest name, if there is no such task."""
+    for path in (project.task_path(task_id), project.result_path(task_id)):
+        if is_usable(task_id) and os.path.lexists(path):
+            return
+    listing = Listing(project)
+    listing.refresh()
+    named(task_id, listing.tasks() | listing.results())
 
 
 def insist(choice: Choice, hint: str) -> None:

@@ -13,15 +13,13 @@ from farm.cli.common import (
     ID_ARGUMENT,
     PROJECT_OPTION,
     Place,
-    chosen,
     example,
+    one_task,
     read_project,
 )
 from farm.errors import FarmError, UsageError
 from farm.history import History, numbers, output, read_history
 from farm.project import Project
-from farm.report import Survey
-from farm.selection import Choice
 from farm.words import clean, plain
 
 FIRST_LINES = 10  # shown by -f before it follows, as tail(1) does
@@ -64,7 +62,7 @@ def command(
     steer it; elsewhere byte for byte.
     """
     there = read_project(place.find(project))
-    chosen(Survey(there), Choice((task_id,)))
+    one_task(there, task_id)
     wanted = _Wanted(there, task_id, "err" if stderr else "out", tail, follow=follow)
     number = _number(wanted, attempt)
     while number:

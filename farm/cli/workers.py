@@ -13,7 +13,7 @@ from farm.cli.common import (
     read_project,
 )
 from farm.cli.terminal import fit, table, width
-from farm.report import SupervisorView, WorkerView, survey
+from farm.report import SupervisorView, WorkerView, crew
 from farm.words import duration, plain
 
 
@@ -31,14 +31,14 @@ def command(place: Place, project: str | None, *, as_json: bool) -> None:
 
     Takes no lock and writes nothing.
     """
-    report = survey(read_project(place.find(project)))
+    now = time.time()
+    here = crew(read_project(place.find(project)), now)
     if as_json:
-        facts = {"workers": report.workers, "supervisors": report.supervisors}
-        click.echo(msgspec.json.encode(facts))
+        click.echo(msgspec.json.encode(here))
         return
-    for line in describe(report.workers, report.supervisors, time.time()):
+    for line in describe(here.workers, here.supervisors, now):
         click.echo(fit(line, width()))
-    if not report.workers:
+    if not here.workers:
         click.echo(
             "no worker: start some with farm supervise, or farm worker", err=True
         )

@@ -19,18 +19,6 @@ ROOT = Path(__file__).parent.parent.parent
 STYLE = re.compile(r"\x1b\[[0-9;]*m|\x1b\]8;[^\x1b]*\x1b\\")
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Type a command line; (exit code, stdout, stderr)."""
-
-    def typed(*args: str) -> tuple[int, str, str]:
-        code = cli.run(list(args))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
-
-
 def on_a_terminal(columns: int, *args: str, **environ: str) -> str:
     """What `farm help` writes to a terminal of this width."""
     master, slave = pty.openpty()
@@ -94,10 +82,7 @@ def test_a_topic_has_a_heading_of_its_name(topic: str) -> None:
     assert page(topic).startswith(f"# {topic.capitalize()}\n\n")
 
 
-def test_the_name_of_a_command_shows_its_help(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+def test_the_name_of_a_command_shows_its_help(run: Run) -> None:
     _, asked, _ = run("status", "--help")
     code, out, _ = run("help", "status")
 
