@@ -15,6 +15,7 @@ import msgspec
 from farm import claim, commit, control, register, rescue
 from farm.claim import Reason, Refused
 from farm.commit import Desk, End
+from farm.journal import VERBS, Entry, note
 from farm.ledger import open_attempt, peek
 from farm.result import Error
 from farm.states import Status
@@ -46,6 +47,8 @@ def cancel(desk: Desk, task_id: str, now: float) -> Cancelling:
         error = Error("cancelled", f"cancelled by a person on {desk.holder.who.host}")
         ending = commit.conclude(desk, held, Status.CANCELLED, error, sha256)
     if ending.end is End.COMMITTED:
+        entry = Entry(task_id, now, VERBS, status=ending.status, message=error.message)
+        note(desk.project, VERBS, [entry])
         return Cancelling(Step.CANCELLED, Status.CANCELLED)
     return Cancelling(Step.ORDERED)  # fenced: the next step sees by what
 

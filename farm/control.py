@@ -16,6 +16,7 @@ that holds no order is nobody's business and stays.
 """
 
 import os
+import re
 import time
 from urllib.parse import unquote
 
@@ -29,6 +30,8 @@ from farm.project import Project, key
 ALL = "pause"
 _SOME, _SCALE, _CANCEL = "pause-", "scale-", "cancel-"
 DRAIN = "drain"
+MOST_WORKERS = 9_999  #: that one supervisor can be told to keep
+_COUNT = re.compile("[0-9]{1,4}")
 _LONGEST_NAME = 255  # bytes
 _RACY_NS = 20_000_000  # a folder that changed so lately may change again unseen
 
@@ -101,7 +104,7 @@ class Control:
 
     def _scale(self, names: list[str]) -> dict[str, int]:
         said = {n.removeprefix(_SCALE): self._text(n) for n in _begin(names, _SCALE)}
-        return {h: int(t) for h, t in said.items() if t.isascii() and t.isdigit()}
+        return {h: int(t) for h, t in said.items() if _COUNT.fullmatch(t)}
 
     def _text(self, name: str) -> str:
         try:

@@ -5,10 +5,9 @@
     misnamed(id), refusal(project, id)      words if no task can be dropped so; else None
     drop(project, id, raw)      written aside in `.farm/tmp`, then linked into place
 
-What lies there is never overwritten: `drop` answers False if somebody was first. A
-result that lies there already is refused by `refusal`, because its task would never
-run. RACE: a task whose file was deleted while it runs still gets its result, and who
-drops another under the same id meanwhile finds it answered by the old one.
+What lies there is never overwritten: `drop` answers False if somebody was first.
+`refusal` finds what would answer for a new task, so that it never runs: a result that
+lies there already, or an earlier task that still runs although its file is gone.
 
 Nothing is synced: after a power cut a task that was just dropped may be gone, or be
 empty and end as `invalid`. Errors of the disk are raised as they come (OSError).
@@ -24,7 +23,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from farm import disk, locate
-from farm.errors import TaskFileError
+from farm.errors import LedgerError, TaskFileError
+from farm.ledger import Ledger
 from farm.locate import shown
 from farm.project import MAX_TASK_BYTES, RESULT, TASK, Project, id_fault
 from farm.task import parse_task
@@ -109,6 +109,12 @@ def refusal(project: Project, task_id: str) -> str | None:
     """Why no task can be dropped under this id now, as a sentence; None if one can."""
     if os.path.lexists(project.task_path(task_id)):
         return f"there is a task {task_id} already: take another name"
+    # RACE: an earlier task may end just now. So its ledger first, then its result.
+    if _is_held(project, task_id):
+        return (
+            f"an earlier task {task_id} still runs, though its file is gone, and its"
+            " result would pass for yours: wait for it, or take another name"
+        )
     result = project.result_path(task_id)
     if os.path.lexists(result):
         return (
@@ -116,6 +122,17 @@ def refusal(project: Project, task_id: str) -> str | None:
             " this name, so a new one would never run: remove it, or take another name"
         )
     return _blocked(project, task_id)
+
+
+def _is_held(project: Project, task_id: str) -> bool:
+    """Whether somebody holds the ledger of an id."""
+    try:
+        ledger = Ledger.open(project.ledger_path(task_id), create=False)
+    except (FileNotFoundError, LedgerError):
+        return False
+    if ledger is not None:
+        ledger.let_go(unlink=False)
+    return ledger is None
 
 
 def _blocked(project: Project, task_id: str) -> str | None:
@@ -206,23 +223,24 @@ def _take_id(line: bytes) -> tuple[str | None, int, bytes]:
     Blanks, so that what is wrong in the rest is found at its place. A line that is
     no JSON is left as it is, for `parse_task` to say so.
     """
-    if b'"id"' not in line:
+    try:
+        data = disk.decode(line)
+    except ValueError:
         return None, 1, line
-    text = line.decode(errors="replace")
+    if not isinstance(data, dict) or "id" not in data:
+        return None, 1, line
+    text = line.decode()
     begin = locate.key_place(text, ("id",)).column - 1
-    if begin < 0:
-        return None, 1, line
     start = locate.value_place(text, ("id",)).column - 1
-    found = _STRING.match(text, start)
-    if found is None:
+    value = _STRING.match(text, start)
+    if value is None:
         message = "`id` must be a string"
         raise TaskFileError(message, 1, start + 1)
-    end = found.end()
-    rest = _blanked(text, begin, end)
+    rest = _blanked(text, begin, value.end())
     if locate.key_place(rest, ("id",)) != locate.NOWHERE:
         message = "`id` stands here for the second time: keep one of them"
         raise TaskFileError(message, 1, begin + 1)
-    return str(disk.decode(found[0].encode())), start + 1, rest.encode()
+    return data["id"], start + 1, rest.encode()
 
 
 def _blanked(text: str, begin: int, end: int) -> str:

@@ -15,6 +15,8 @@ command line prints it and exits with the class's `exit_code`; it never prints
 a traceback for one of these.
 """
 
+import errno
+
 
 class FarmError(Exception):
     """Base of every error here."""
@@ -58,10 +60,13 @@ class FolderError(FarmError):
 
     def __init__(self, error: OSError) -> None:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        super().__init__(
-            f"cannot make what farm needs: {what}. Give the farm's user the right to"
-            " write there, move away what is in its place, or name another project"
+        todo = (
+            "make room"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "give the farm's user the right to write there, move away what is in"
+            " its place, or name another project"
         )
+        super().__init__(f"cannot make what farm needs: {what}: {todo}")
 
 
 class TaskFileError(FarmError):

@@ -4,9 +4,15 @@ Each worker appends to a file of its own, `.farm/journal/<name>.jsonl`. Readers
 (`Reader.poll`) follow all of them. The journal is a cache: results are the
 truth, and what it does not know (it was deleted, results were copied in) is read
 from the results. A torn or foreign line is ignored.
+
+A result that appears or goes otherwise (`farm cancel`, `farm retry`) is told by a line
+in a file that all verbs share; else an older line about the same task would be
+believed.
 """
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 
 import msgspec
 
@@ -16,18 +22,24 @@ from farm.states import Status, Why
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One attempt that ended, or one result that came without a run."""
+    """One attempt that ended, one result that came without a run, or one that went."""
 
     id: str
     at: float  #: POSIX seconds
     worker: str
     why: Why | None = None  #: None: a result without a run (skipped, invalid ...)
-    status: Status | None = None  #: None: it will run again
+    status: Status | None = None  #: None: it will run again; without `why`: it went
     attempt: int = 0
     duration: float = 0.0  #: seconds
     message: str = ""  #: why it did not succeed
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether something ended; else a result was taken away."""
+        return self.why is not None or self.status is not None
 
+
+VERBS, REBUILT = "verbs", "rebuilt"  # files that are no worker's
 _ENTRY = msgspec.json.Decoder(Entry)
 
 
@@ -104,14 +116,15 @@ def _parse(raw: bytes) -> list[Entry]:
     return entries
 
 
-def rebuild(
-    project: Project, writer: str, heads: dict[str, tuple[Status, float, float]]
-) -> None:
-    """Write down results that no journal knows: id -> (status, POSIX seconds, duration)."""
+def note(project: Project, writer: str, entries: Iterable[Entry]) -> None:
+    """Write down what no worker tells; `writer` is the name of a shared file.
+
+    Only a cache, so a disk that does not take it is no error.
+    """
     journal = Journal(project, writer)
     try:
-        for task_id, (status, at, took) in heads.items():
-            entry = Entry(task_id, at, writer, status=status, duration=took)
-            journal.append(entry)
+        with suppress(OSError):
+            for entry in entries:
+                journal.append(entry)
     finally:
         journal.close()

@@ -20,10 +20,13 @@ from filelock import lock_descriptor
 from farm import control, disk, life, process, register
 from farm.claim import Hold, Holder, Reason, hold, let_go, mark_of
 from farm.errors import LedgerError
+from farm.journal import REBUILT, note
 from farm.ledger import Claimed, Ledger, Past, open_attempt, peek
 from farm.listing import Listing
 from farm.process import Identity
 from farm.project import CHECK, Project
+from farm.result import posix
+from farm.results import Known
 
 
 def rescue(project: Project, holder: Holder, task_id: str) -> bool:
@@ -167,7 +170,18 @@ def _settle(project: Project, holder: Holder, past: Past, now: float) -> int:
         return 0  # not a ledger any more; whoever wants the task says so
     if isinstance(held, Hold):
         let_go(project, held)
-    return int(isinstance(held, Hold) or held.reason in (Reason.FINAL, Reason.GONE))
+        return 1
+    if held.reason is Reason.FINAL:
+        _tell(project, owner.task)
+    return int(held.reason in (Reason.FINAL, Reason.GONE))
+
+
+def _tell(project: Project, task_id: str) -> None:
+    """Its worker died between the result and the journal's line about it."""
+    head = register.counts(project, task_id)
+    if head is not None:
+        known = Known(head.status, posix(head.finished), head.duration_s)
+        note(project, REBUILT, [known.entry(task_id)])
 
 
 def _remove_meaningless(project: Project, path: str, before: float) -> None:

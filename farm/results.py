@@ -14,7 +14,7 @@ import os
 import msgspec
 
 from farm import register
-from farm.journal import Reader, rebuild
+from farm.journal import REBUILT, Entry, Reader, note
 from farm.project import Project
 from farm.result import Head, posix
 from farm.states import Status
@@ -26,6 +26,12 @@ class Known(msgspec.Struct, frozen=True):
     status: Status
     at: float
     duration: float = 0.0  #: seconds
+
+    def entry(self, task_id: str) -> Entry:
+        """As a line of the journal."""
+        return Entry(
+            task_id, self.at, REBUILT, status=self.status, duration=self.duration
+        )
 
 
 class Results:
@@ -88,6 +94,9 @@ class Results:
         """Take in what journals tell, the latest line last; the ids."""
         told = set()
         for entry in sorted(self._journal.poll(), key=lambda entry: entry.at):
+            if not entry.is_ending:
+                self.forget(entry.id)
+                told.discard(entry.id)
             if entry.status is None:
                 continue
             told.add(entry.id)
@@ -99,16 +108,16 @@ class Results:
         return told
 
     def _read_untold(self, untold: set[str]) -> None:
-        found = {}
+        found = []
         for task_id in untold:
             self.forget(task_id)
             known = self.known(task_id)
             if known is None or known.status is Status.INVALID:
                 self._doubtful.add(task_id)
             if known is not None:
-                found[task_id] = (known.status, known.at, known.duration)
+                found.append(known.entry(task_id))
         if found and self._first and self._writes:
-            rebuild(self._project, "rebuilt", found)
+            note(self._project, REBUILT, found)
 
     def _head(self, task_id: str) -> Head | None:
         try:

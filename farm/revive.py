@@ -13,11 +13,13 @@ ledger is not the one that it knew, or not as long as it left it.
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from graphlib import CycleError, TopologicalSorter
 
 import msgspec
 
 from farm import claim, control, disk, register
 from farm.claim import Holder
+from farm.journal import VERBS, Entry, note
 from farm.ledger import Final, Ledger, history
 from farm.project import Project
 from farm.result import Head
@@ -38,22 +40,30 @@ def with_skipped(
     skipped: Mapping[str, Iterable[str]],
     expand: Callable[[str], Iterable[str]],
 ) -> list[str]:
-    """These ids and all that were skipped because of one, those needed first.
+    """These ids and all that were skipped because of one, each after what it needs.
 
     `skipped` is id -> needs of every task that was skipped; `expand` turns a need
     into ids.
     """
+    members = {i: {m for n in needs for m in expand(n)} for i, needs in skipped.items()}
     needed_by: dict[str, list[str]] = {}
-    for task_id, needs in sorted(skipped.items()):
-        for member in {i for need in needs for i in expand(need)}:
+    for task_id in sorted(members):
+        for member in members[task_id]:
             needed_by.setdefault(member, []).append(task_id)
-    order = dict.fromkeys(ids)
-    todo = list(order)
-    for task_id in todo:
-        new = [i for i in needed_by.get(task_id, ()) if i not in order]
-        order |= dict.fromkeys(new)
+    todo = list(dict.fromkeys(ids))
+    seen = set(todo)
+    for task_id in todo:  # it grows while we go
+        new = [i for i in needed_by.get(task_id, ()) if i not in seen]
+        seen |= set(new)
         todo += new
-    return list(order)
+    try:
+        return list(
+            TopologicalSorter(
+                {i: members.get(i, set()) & seen for i in todo}
+            ).static_order()
+        )
+    except CycleError:
+        return todo  # files that were edited since: whichever is first
 
 
 def revive(project: Project, holder: Holder, task_id: str, now: float) -> Revival:
@@ -75,6 +85,7 @@ def revive(project: Project, holder: Holder, task_id: str, now: float) -> Reviva
             ledger.append(Final(head.status))
         _keep_result(project, task_id)
         control.withdraw(project, control.cancel_name(task_id))
+        note(project, VERBS, [Entry(task_id, now, VERBS)])
         unlink = True
     finally:
         ledger.let_go(unlink=unlink and not project.network)

@@ -9,9 +9,11 @@ import os
 
 from filelock import lock_descriptor
 
-from farm import disk, process
+from farm import disk, poll, process
 from farm.errors import BusyError
 from farm.project import Project
+
+PATIENCE = 0.3  # seconds
 
 
 class Singleton:
@@ -22,7 +24,7 @@ class Singleton:
         who = process.identify()
         path = project.supervisor_path(who.host)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
-        if not lock_descriptor(self._fd, blocking=False):
+        if not poll.until(self._try, PATIENCE):
             owner = disk.read_fd(self._fd).decode(errors="replace").strip()
             os.close(self._fd)
             raise BusyError(
@@ -32,6 +34,10 @@ class Singleton:
             )
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{who.pid}\n".encode(), 0)
+
+    def _try(self) -> bool | None:
+        # RACE: one who asks who supervises holds a shared lock for a moment.
+        return lock_descriptor(self._fd, blocking=False) or None
 
     def release(self) -> None:
         """The next one may come."""

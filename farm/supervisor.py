@@ -200,7 +200,7 @@ class Supervisor:
             self._screen.event(sentence)
 
     def _say_what_ended(self) -> None:
-        entries = self._journal.poll()
+        entries = [entry for entry in self._journal.poll() if entry.is_ending]
         well = {entry.worker for entry in entries if entry.why is not Why.FAULT}
         for slot in self._slots:
             if slot.name in well:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from farm import control
 from farm.control import Control, Orders
+from farm.errors import UsageError
 from farm.project import Project
 
 
@@ -81,3 +83,199 @@ def test_an_order_that_comes_or_goes_is_a_change(project: Project) -> None:
     Path(project.control, "pause").unlink()
 
     assert (calm, after_it_came, control.changed()) == (False, True, True)
+
+
+# -- what is no order ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"many",
+        b"-1",
+        b"2.5",
+        b"1e3",
+        b"2 3",
+        "\u0662".encode(),  # a digit, but none of ours
+        b"\xff",
+        b"\0",
+    ],
+    ids=repr,
+)
+def test_a_number_that_is_none_scales_nothing(project: Project, text: bytes) -> None:
+    Path(project.control, "scale-here").write_bytes(text)
+
+    assert Control(project).read() == Orders()
+
+
+@pytest.mark.parametrize("digits", [6, 30, 5000])
+def test_a_number_beyond_all_sense_scales_nothing(
+    project: Project, digits: int
+) -> None:
+    Path(project.control, "scale-here").write_text("9" * digits)
+
+    assert Control(project).read().scale == {}
+
+
+@pytest.mark.parametrize("text", ["3", "3\n", " 3 \n", "003"])
+def test_a_number_may_stand_in_white_space(project: Project, text: str) -> None:
+    Path(project.control, "scale-here").write_text(text)
+
+    assert Control(project).read().scale == {"here": 3}
+
+
+def lay_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def lay_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def lay_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("lay", [lay_folder, lay_link])
+def test_what_cannot_be_read_scales_and_cancels_nothing(project: Project, lay) -> None:  # type: ignore[no-untyped-def]  # one of two
+    for name in ("scale-here", "cancel-a"):
+        lay(Path(project.control, name))
+    orders = Control(project).read()
+
+    assert orders.scale == {}
+    assert not orders.cancels_ready("a")
+    assert not orders.cancels_run("a", "token")
+
+
+def test_a_fifo_is_no_wait(project: Project) -> None:
+    lay_fifo(Path(project.control, "cancel-a"))
+    orders = Control(project).read()
+
+    assert not orders.cancels_run("a", "token")
+
+
+@pytest.mark.parametrize("glob", ["[", "a[", "[!]", "\udcff"], ids=ascii)
+def test_a_glob_that_is_none_pauses_no_other_task(project: Project, glob: str) -> None:
+    assert order(project, f"pause-{glob}").holds("a") is None
+
+
+# -- cancelling ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "run", "ready"),
+    [("", True, True), ("mine\n", True, False), ("another", False, False)],
+)
+def test_an_order_to_cancel_is_for_one_attempt_or_for_any(
+    project: Project, text: str, run: bool, ready: bool
+) -> None:
+    Path(project.control, "cancel-a").write_text(text)
+    orders = Control(project).read()
+
+    assert orders.cancels_run("a", "mine") is run
+    assert orders.cancels_ready("a") is ready
+
+
+def test_an_order_to_cancel_is_for_no_other_task(project: Project) -> None:
+    orders = order(project, "cancel-a%2Fb")
+
+    assert orders.cancels_ready("a/b")
+    assert not orders.cancels_ready("a")
+    assert not orders.cancels_ready("b")
+
+
+def test_a_long_ids_order_has_the_same_hash_as_its_ledger(project: Project) -> None:
+    task_id = "a" * 240
+    name = control.cancel_name(task_id)
+    ledger = Path(project.ledger_path(task_id)).stem
+
+    assert name.removeprefix("cancel-") == ledger.removeprefix("task-")
+    assert order(project, name).cancels_ready(task_id)
+
+
+# -- giving orders ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task_id", "name"),
+    [("a", "cancel-a"), ("a/b", "cancel-a%2Fb"), ("50%", "cancel-50%25")],
+)
+def test_a_file_that_cancels_is_named_after_its_task(task_id: str, name: str) -> None:
+    assert control.cancel_name(task_id) == name
+
+
+@pytest.mark.parametrize(
+    ("glob", "name"),
+    [
+        (None, "pause"),
+        ("a", "pause-a"),
+        ("tiles/**", "pause-tiles%2F**"),
+        ("50%", "pause-50%25"),
+        ("a%2Fb", "pause-a%252Fb"),
+    ],
+)
+def test_a_pause_is_named_after_its_glob(glob: str | None, name: str) -> None:
+    assert control.pause_name(glob) == name
+
+
+@pytest.mark.parametrize("glob", ["a/*", "50%", "a%2Fb", "[a-z]?", "\u00e9 \u00e9"])
+def test_a_glob_comes_back_from_its_files_name(project: Project, glob: str) -> None:
+    name = control.pause_name(glob)
+
+    assert order(project, name).globs == {name: glob}
+
+
+def test_a_glob_that_is_too_long_for_a_name_is_refused() -> None:
+    longest = "x" * (255 - len("pause-"))
+
+    assert len(control.pause_name(longest)) == 255
+    with pytest.raises(UsageError, match="too long for the name of a file"):
+        control.pause_name(longest + "x")
+
+
+def test_an_order_that_is_given_is_in_force(project: Project) -> None:
+    control.give(project, control.scale_name("here"), "3\n")
+
+    assert Control(project).read().scale == {"here": 3}
+
+
+def test_a_second_order_replaces_the_first(project: Project) -> None:
+    control.give(project, control.cancel_name("a"), "old")
+    control.give(project, control.cancel_name("a"), "new")
+
+    assert Control(project).read().cancels == {"cancel-a": "new"}
+
+
+def test_giving_leaves_nothing_aside(project: Project) -> None:
+    control.give(project, "pause")
+
+    assert list(Path(project.tmp).iterdir()) == []
+
+
+def test_an_order_may_be_taken_back_once(project: Project) -> None:
+    control.give(project, "pause")
+
+    assert control.withdraw(project, "pause")
+    assert not control.withdraw(project, "pause")
+    assert Control(project).read() == Orders()
+
+
+def test_a_nudge_is_a_change_that_leaves_nothing(project: Project) -> None:
+    os.utime(project.control, (0, 0))
+    there = Control(project)
+    there.read()
+    control.nudge(project)
+
+    assert there.moved()
+    assert there.read() == Orders()
+    assert list(Path(project.control).iterdir()) == []
+
+
+def test_a_change_in_the_same_moment_is_looked_at_once_more(project: Project) -> None:
+    Path(project.control, "pause").touch()
+    there = Control(project)
+    there.read()
+
+    assert not there.moved()
+    assert there.changed()

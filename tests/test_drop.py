@@ -8,6 +8,7 @@ import pytest
 
 from farm import disk, drop
 from farm.drop import Line
+from farm.ledger import Ledger
 from farm.listing import Listing
 from farm.project import MAX_TASK_BYTES, Project
 
@@ -19,6 +20,11 @@ def names(project: Project) -> list[str]:
     """Every file below `tasks/`."""
     found = Path(project.tasks).rglob("*")
     return sorted(str(p.relative_to(project.tasks)) for p in found if p.is_file())
+
+
+def asides(project: Project) -> list[Path]:
+    """What lies in `.farm/tmp`."""
+    return list(Path(project.tmp).iterdir())
 
 
 # -- one task ------------------------------------------------------------------------
@@ -54,7 +60,7 @@ def test_nothing_is_left_aside(project: Project, task_id: str) -> None:
     drop.drop(project, task_id, RAW)
     drop.drop(project, task_id, RAW)
 
-    assert os.listdir(project.tmp) == []
+    assert asides(project) == []
 
 
 def test_a_task_has_its_name_only_when_it_is_whole(
@@ -68,17 +74,17 @@ def test_a_task_has_its_name_only_when_it_is_whole(
 
     with pytest.raises(OSError, match="No space"):
         drop.drop(project, "a", RAW)
-    assert (names(project), os.listdir(project.tmp)) == ([], [])
+    assert (names(project), asides(project)) == ([], [])
 
 
 def test_of_many_who_drop_the_same_id_one_wins(project: Project) -> None:
-    ready, won = threading.Barrier(8), []
+    ready = threading.Barrier(8)
+    won: list[tuple[int, int]] = []
 
-    def contend(number: int) -> None:
+    def contend(me: int) -> None:
         ready.wait()
-        for task in range(20):
-            if drop.drop(project, f"t/{task}", b'{"run":"%d"}' % number):
-                won.append((task, number))
+        raw = b'{"run":"%d"}' % me
+        won.extend((t, me) for t in range(20) if drop.drop(project, f"t/{t}", raw))
 
     threads = [threading.Thread(target=contend, args=(n,)) for n in range(8)]
     for thread in threads:
@@ -122,7 +128,9 @@ def test_a_folder_by_time_is_a_new_one(project: Project) -> None:
 # -- ids -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task_id", ["a", "t/a", "t/u/a b", "ä", "a%2Fb", "..a"[2:]])
+@pytest.mark.parametrize(
+    "task_id", ["a", "t/a", "t/u/a b", "ä", "a%2Fb", "a.b", "results"]
+)
 def test_an_id_is_a_path_below_tasks(task_id: str) -> None:
     assert drop.misnamed(task_id) is None
 
@@ -181,6 +189,23 @@ def test_an_id_that_has_a_result_is_refused_and_says_what_to_do(
     assert "remove it" in (drop.refusal(project, "a") or "")
 
 
+def test_an_id_whose_earlier_task_still_runs_is_refused(project: Project) -> None:
+    # Somebody deleted the file of a running task: its result is still to come.
+    ledger = Ledger.open(project.ledger_path("t/a"))
+    assert ledger is not None
+    held = drop.refusal(project, "t/a")
+    ledger.let_go(unlink=False)
+
+    assert "an earlier task t/a still runs" in (held or "")
+    assert drop.refusal(project, "t/a") is None
+
+
+def test_no_ledger_is_made_by_asking(project: Project) -> None:
+    drop.refusal(project, "t/a")
+
+    assert project.ledger_names() == []
+
+
 def test_a_file_where_a_folder_must_be_is_refused(project: Project) -> None:
     Path(project.tasks, "t").touch()
 
@@ -221,6 +246,15 @@ def test_each_line_is_a_task_and_blank_ones_are_skipped() -> None:
 
 
 @pytest.mark.parametrize(
+    "raw", [b'{"id":"\xff","run":"a"}', b'{"id":"x","run":"\xff"}']
+)
+def test_bytes_that_are_no_utf8_have_their_place(raw: bytes) -> None:
+    (fault,) = faults(b'{"run":"a"}\n' + raw)
+
+    assert fault.startswith(f"f:2:{raw.index(255) + 1}: the file is not UTF-8")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '{"id":"x/y","run":"a"}',
@@ -228,6 +262,7 @@ def test_each_line_is_a_task_and_blank_ones_are_skipped() -> None:
         '{ "run" : "a" , "id" : "x/y" }',
         '{ "id" : "x/y" , "run" : "a" }',
         r'{"run":"a","id":"x\u002fy"}',
+        r'{"\u0069d":"x/y","run":"a"}',
     ],
 )
 def test_an_id_is_taken_out_of_the_line(text: str) -> None:
@@ -258,6 +293,7 @@ def test_an_id_inside_a_value_is_none_of_the_line() -> None:
         ('{"id": "x", "meta": 99999999999999999999, "run": "a"}', "f:1:21: this numb"),
         ('{"run": "a"', "f:1:12: the file ends in the middle"),
         ('{"id": "x", "run": a}', "f:1:20: this is not JSON"),
+        (r'{"id": "\q", "run": "a"}', "f:1:9: this is not JSON"),
         ("[]", "f:1:1: a task is an object"),
     ],
 )
@@ -267,12 +303,6 @@ def test_a_bad_line_has_the_place_and_the_words_of_a_bad_file(
     (fault,) = faults(text.encode())
 
     assert fault.startswith(place)
-
-
-def test_bytes_that_are_no_utf8_have_their_place() -> None:
-    (fault,) = faults(b'{"run":"a"}\n{"id":"x","run":"\xff"}')
-
-    assert fault.startswith("f:2:18: the file is not UTF-8")
 
 
 def test_a_line_longer_than_any_task_file_is_refused() -> None:

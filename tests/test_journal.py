@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from farm.journal import Entry, Journal, Reader, rebuild
+from farm.journal import REBUILT, Entry, Journal, Reader, note
 from farm.project import Project
 from farm.states import Status, Why
 
@@ -101,8 +101,14 @@ def test_a_deleted_journal_is_no_error(project: Project) -> None:
 
 
 def test_a_journal_is_rebuilt_from_results(project: Project) -> None:
-    heads = {"a": (Status.FAILED, 5.0, 0.5), "b": (Status.SUCCEEDED, 6.0, 0.0)}
-    rebuild(project, "rebuilt", heads)
-    told = Reader(project).poll()
+    told = [Entry("a", 5.0, REBUILT, status=Status.FAILED, duration=0.5)]
+    note(project, REBUILT, told)
 
-    assert {e.id: (e.status, e.at, e.duration) for e in told} == heads
+    assert Reader(project).poll() == told
+
+
+def test_a_journal_that_cannot_be_written_is_no_error(project: Project) -> None:
+    Path(project.journal).rmdir()
+    note(project, REBUILT, [Entry("a", 5.0, REBUILT)])
+
+    assert Reader(project).poll() == []

@@ -129,6 +129,10 @@ def command(
     """
     now = time.time()
     root = place.find(project)
+    if name is not None:
+        name = name.removesuffix("/") if file is not None else name
+        if why := drop.misnamed(name):
+            raise UsageError(f"--name: {why}")
     if file is not None:
         _refuse_beside_file(given)
         there = _add_file(root, file, name, now)
@@ -148,19 +152,14 @@ def _somebody_works(project: Project) -> bool:
 
 
 def _add_one(root: str, raw: bytes, name: str | None, now: float) -> Project:
-    if name is not None and (why := drop.misnamed(name)):
-        raise UsageError(f"--name: {why}")
     project = open_project(root)
     if name is None:
-        try:
-            click.echo(drop.drop_at(project, raw, _ms(now)))
-        except OSError as error:
-            raise _disk_fault(project, error) from error
-    else:
-        if why := drop.refusal(project, name):
-            raise FarmError(why)
-        _drop(project, name, raw)
-        click.echo(name)
+        click.echo(drop.drop_at(project, raw, _ms(now)))
+        return project
+    if why := drop.refusal(project, name):
+        raise FarmError(why)
+    _drop(project, name, raw)
+    click.echo(name)
     return project
 
 
@@ -276,8 +275,7 @@ def _add_file(root: str, file: BinaryIO, name: str | None, now: float) -> Projec
     if name is None:
         ids = drop.ids_of(lines, drop.free_folder(project, _ms(now)), above="")
     else:
-        folder = name.removesuffix("/")
-        ids = drop.ids_of(lines, folder, above=f"{folder}/")
+        ids = drop.ids_of(lines, name, above=f"{name}/")
     faults += drop.id_faults(project, lines, ids)
     if faults:
         _tell(faults, file.name)
@@ -290,10 +288,10 @@ def _add_file(root: str, file: BinaryIO, name: str | None, now: float) -> Projec
     return project
 
 
-def _tell(faults: list[TaskFileError], where: str) -> None:
+def _tell(faults: Sequence[TaskFileError], where: str) -> None:
     """One line for each fault, in their order."""
-    faults.sort(key=lambda fault: (fault.line, fault.column))
-    for fault in faults[:MOST_FAULTS]:
+    order = sorted(faults, key=lambda fault: (fault.line, fault.column))
+    for fault in order[:MOST_FAULTS]:
         click.echo(plain(fault.located(where)), err=True)
     if len(faults) > MOST_FAULTS:
         click.echo(f"and {len(faults) - MOST_FAULTS} more", err=True)
@@ -318,18 +316,9 @@ def _drop_all(project: Project, tasks: Sequence[tuple[str, bytes]]) -> None:
 
 
 def _drop(project: Project, task_id: str, raw: bytes) -> None:
-    try:
-        if not drop.drop(project, task_id, raw):
-            raise FarmError(f"somebody else has just dropped a task {task_id}")
-    except OSError as error:
-        raise _disk_fault(project, error) from error
-
-
-def _disk_fault(project: Project, error: OSError) -> FarmError:
-    return FarmError(
-        f"cannot write below {error.filename or project.root}: {error.strerror}. Make"
-        " room, or give yourself the right to write there; then add what is missing"
-    )
+    # RACE: the id was free a moment ago.
+    if not drop.drop(project, task_id, raw):
+        raise FarmError(f"somebody else has just dropped a task {task_id}")
 
 
 def _ms(now: float) -> int:

@@ -26,7 +26,6 @@ PROJECT_OPTION = click.option(
     metavar="PROJECT",
     help="The project's folder  [default: the nearest one upwards]",
 )
-PROJECT_ARGUMENT = click.argument("project", required=False, metavar="[PROJECT]")
 JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, help="JSON instead of text."
 )

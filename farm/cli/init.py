@@ -7,9 +7,9 @@ import click
 
 from farm import drop
 from farm.cli import schema
-from farm.cli.common import PROJECT_ARGUMENT, Place, example
+from farm.cli.common import Place, about_project, example
 from farm.config import SETTINGS_HELP, Help
-from farm.errors import FolderError, UsageError
+from farm.errors import FolderError
 from farm.project import Project
 from farm.words import plain
 
@@ -50,7 +50,7 @@ _HELLO = """\
         "farm init ./project && farm supervise ./project",
     ),
 )
-@PROJECT_ARGUMENT
+@about_project
 @click.pass_obj
 def command(place: Place, project: str | None) -> None:
     """Start a project: folders, settings, schema for editors, an example task.
@@ -58,11 +58,7 @@ def command(place: Place, project: str | None) -> None:
     PROJECT is made if it is not there  [default: the current folder]. What is there
     stays as it is. Prints the paths it made.
     """
-    if place.named is not None and project is not None:
-        raise UsageError(
-            f"the project is named twice, {place.named} and {project}: name it once"
-        )
-    named = project or place.named or "."
+    named = place.named_once(project) or "."
     try:
         made, left = start(named)
     except OSError as error:

@@ -4,7 +4,7 @@ import click
 
 from farm import control, poll, process
 from farm.cli.common import PROJECT_OPTION, Place, example, read_project
-from farm.control import Control
+from farm.control import MOST_WORKERS, Control
 from farm.errors import FarmError
 from farm.project import Project
 from farm.singleton import supervisors
@@ -19,7 +19,7 @@ from farm.words import counted
     ),
 )
 @PROJECT_OPTION
-@click.argument("count", metavar="N", type=click.IntRange(min=0, max=10_000))
+@click.argument("count", metavar="N", type=click.IntRange(0, MOST_WORKERS))
 @click.option(
     "--host", help="Whose supervisor  [default: this host's, or the only one]"
 )
