@@ -21,7 +21,7 @@ from functools import partial
 from types import FrameType
 from typing import Protocol
 
-from farm import control, rescue
+from farm import control, rescue, retention
 from farm.backoff import exponential
 from farm.bell import Bell
 from farm.claim import Holder
@@ -76,7 +76,7 @@ class Supervisor:
         self._journal = Reader(project, from_now=True)
         self._survey = Survey(project)
         self._report = self._survey.look(time.time(), time.monotonic())
-        self._survey_due = self._sweep_due = self._vitals_due = 0.0
+        self._survey_due = self._sweep_due = self._vitals_due = self._trim_due = 0.0
         self._told = (False, 0)  # the request to stop that was passed on
         self._kill_at = float("inf")
         self._trouble = ""  # the last one that was said
@@ -136,6 +136,8 @@ class Supervisor:
         steps += [partial(self._reap, slot, now) for slot in self._slots]
         if now >= self._sweep_due:
             steps.append(partial(self._sweep, now))
+        if now >= self._trim_due:
+            steps.append(partial(self._trim, now))
         if not self.stop.soon:
             steps += [partial(self._start, slot, now) for slot in self._slots]
         if now >= self._vitals_due:
@@ -168,6 +170,10 @@ class Supervisor:
         settled = rescue.sweep(self._project, self._holder, time.time())
         if settled:
             self._screen.event(f"gave back {settled} task(s) of dead workers")
+
+    def _trim(self, now: float) -> None:
+        self._trim_due = now + retention.EVERY
+        retention.trim(self._project, self._settings, time.time())
 
     def _start(self, slot: Slot, now: float) -> None:
         slot.start_if_due(now, os.getpid(), until_done=self._until_done)

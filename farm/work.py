@@ -14,7 +14,7 @@ import time
 import traceback
 from enum import Enum
 
-from farm import claim, commit, disk, rescue, runners
+from farm import claim, commit, disk, rescue, retention, runners
 from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
 from farm.errors import LedgerError
@@ -240,6 +240,9 @@ def _rescue(worker: Worker) -> None:
     if tick >= worker.sweep_due:
         worker.sweep_due = tick + SWEEP_EVERY
         rescue.sweep(worker.project, worker.holder, time.time())
+    if tick >= worker.trim_due:
+        worker.trim_due = tick + retention.EVERY
+        retention.trim(worker.project, worker.settings, time.time())
 
 
 def _learn(worker: Worker) -> None:

@@ -73,7 +73,7 @@ class Worker:
         self.watching = False
         self.events = True  #: whether the system gives us file events
         self.queue = Queue(project)
-        self.sweep_due = 0.0  #: monotonic seconds
+        self.sweep_due = self.trim_due = 0.0  #: monotonic seconds
         self.scratch = Scratch(
             needs=project.aside_path(life_.name, "needs.json"),
             progress=project.aside_path(life_.name, "progress"),

@@ -1,0 +1,104 @@
+"""Which logs in `.farm/logs/` may go, by age and then by size.
+
+    trim(project, settings, now)     every hour or so: remove them; how many
+    expired(...)                     pure: their names
+
+Logs of a task whose ledger lies in `.farm/locks` stay: it is unfinished or running.
+So does what is no task's log (`worker-N.log`: a living worker has it open). The size
+that is bounded is that of all files there, but only logs of ended tasks are removed
+for it.
+
+RACE: a task may start while logs are removed, under names that its earlier runs had.
+So logs are listed before ledgers (a log is younger than its ledger), and one that was
+written since it was listed stays. Two processes may trim at once.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Set
+
+import msgspec
+
+from farm import disk
+from farm.config import Settings
+from farm.project import Project
+
+EVERY = 3600.0  # seconds between two times that one process trims
+
+#: `<key>.<attempt>.out` and the like; a key may contain dots.
+_LOG = re.compile(
+    r"(?P<key>.+)\.[0-9]+\.(?:out|err|[^.]*\.fenced|[^.]*\.retried)", re.DOTALL
+)
+_LEDGER = re.compile(r"task-(?P<key>.+)\.lock", re.DOTALL)
+
+
+class LogFile(msgspec.Struct, frozen=True):
+    """One file in `.farm/logs/` as it was listed."""
+
+    name: str
+    size: int  #: bytes
+    mtime: float  #: POSIX seconds
+
+
+def expired(
+    files: Iterable[LogFile],
+    open_keys: Set[str],
+    now: float,
+    keep: float,
+    max_total: int,
+) -> list[str]:
+    """The names that may go, the oldest first.
+
+    `open_keys` are the keys (`farm.project.key`) of tasks with a ledger; `now` is
+    POSIX seconds, `keep` seconds, `max_total` bytes.
+    """
+    every = sorted(files, key=lambda file: (file.mtime, file.name))
+    total = sum(file.size for file in every)
+    gone = []
+    for file in every:
+        too_old, too_much = now - file.mtime > keep, total > max_total
+        if not (too_old or too_much):
+            break  # all others are younger
+        found = _LOG.fullmatch(file.name)
+        if found is not None and found["key"] not in open_keys:
+            gone.append(file.name)
+            total -= file.size
+    return gone
+
+
+def trim(project: Project, settings: Settings, now: float) -> int:
+    """Remove the logs that the settings let go; how many. OSError as the disk says."""
+    listed = {file.name: file for file in _listed(project.logs)}
+    found = map(_LEDGER.fullmatch, project.ledger_names())
+    open_keys = {ledger["key"] for ledger in found if ledger is not None}
+    names = expired(
+        listed.values(), open_keys, now, settings.logs_keep, settings.logs_max_total
+    )
+    return sum(_remove(f"{project.logs}/{name}", listed[name]) for name in names)
+
+
+def _listed(folder: str) -> list[LogFile]:
+    files = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_file(follow_symlinks=False):
+                    continue
+                try:
+                    seen = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # another trims, too
+                files.append(LogFile(entry.name, seen.st_size, seen.st_mtime))
+    except FileNotFoundError:
+        return []  # .farm was deleted
+    return files
+
+
+def _remove(path: str, listed: LogFile) -> bool:
+    try:
+        seen = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if (seen.st_size, seen.st_mtime) != (listed.size, listed.mtime):
+        return False  # a new run writes it
+    return disk.unlink(path)
