@@ -221,8 +221,8 @@ def _place(survey: Survey, task_id: str) -> str:
     if task_id not in ready:
         return f"it is ready, behind the {len(ready)} that are looked at first"
     before = ready.index(task_id)
-    first = f"{counted(before, 'task')} go before it" if before else "it is the first"
-    return f"it is ready: {first}"
+    where = f"behind {counted(before, 'task')}" if before else "the first"
+    return f"it is ready, {where}"
 
 
 def _left_behind(project: Project, past: History) -> list[str]:

@@ -5,6 +5,7 @@ of use. Results go to stdout, messages to stderr. A `FarmError` is printed as on
 sentence and ends with its own exit code; a traceback means a bug in farm (70).
 """
 
+import errno
 import importlib
 import os
 import shutil
@@ -15,6 +16,7 @@ import click
 
 from farm.cli.common import INTERRUPTED, PROJECT_OPTION, Place, example
 from farm.errors import FarmError
+from farm.words import plain
 
 VERBS = (
     "init",
@@ -43,6 +45,13 @@ VERBS = (
     "help",
 )  # in order of use
 CLICKS_LEAST = 52  # columns
+_TODO = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "mount it read-write",
+    errno.EACCES: "give yourself the right to",
+    errno.EPERM: "give yourself the right to",
+}
 BUG = 70  # EX_SOFTWARE
 
 
@@ -118,8 +127,10 @@ def _told(error: Exception) -> int:
         click.echo(f"farm: {error}", err=True)
         return error.exit_code
     if isinstance(error, OSError):  # a full or read-only disk, say: no bug of ours
-        where = error.filename or "cannot go on"
-        click.echo(f"farm: {where}: {error.strerror or error}", err=True)
+        where = error.filename or "cannot write into the project"
+        todo = _TODO.get(error.errno or 0, "mend that")
+        said = f"{where}: {error.strerror or error}: {todo}, and try again"
+        click.echo(f"farm: {plain(said)}", err=True)
         return 1
     traceback.print_exception(error)
     return BUG

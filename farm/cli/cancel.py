@@ -20,6 +20,7 @@ from farm.cli.common import (
     settings_of,
 )
 from farm.commit import Desk
+from farm.errors import LedgerError
 from farm.report import Survey
 from farm.selection import Choice
 from farm.states import Status
@@ -82,7 +83,11 @@ class _Work:
         return None if self.pending else True
 
     def _is_over(self, task_id: str) -> bool:
-        now = cancel.cancel(self._desk, task_id, time.time())
+        try:
+            now = cancel.cancel(self._desk, task_id, time.time())
+        except LedgerError as error:  # one odd file must not keep the others
+            self._missed[task_id] = str(error)
+            return True
         if now.step is Step.ORDERED:
             return False
         cancel.forget(self._desk, task_id)
@@ -101,7 +106,7 @@ class _Work:
             click.echo(disk.encode(facts), nl=False)
         for task_id, how in self._missed.items():
             said = "its task file is gone" if how == Step.GONE.value else how
-            click.echo(f"{plain(task_id)} is not cancelled: {said}", err=True)
+            click.echo(f"{plain(task_id)} is not cancelled: {plain(said)}", err=True)
         if not self._cancelled and not self._missed:
             click.echo("nothing to cancel: all of these have ended", err=True)
         return 1 if self._missed else 0

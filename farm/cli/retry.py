@@ -17,6 +17,7 @@ from farm.cli.common import (
     selects,
 )
 from farm.control import nudge
+from farm.errors import LedgerError
 from farm.look import read_look
 from farm.needs import Needs
 from farm.project import Project
@@ -28,6 +29,7 @@ from farm.words import plain
 
 PATIENCE = 2.0  # seconds; a passer-by who sweeps holds a lock for a moment
 
+_DONE = (Revival.REVIVED, Revival.HURRIED)
 _NOT_DONE = {
     Revival.BUSY: "somebody holds it; farm why {id} says who",
     Revival.GONE: "its task file is gone, so there is nothing to run",
@@ -56,7 +58,11 @@ def command(place: Place, project: str | None, choice: Choice, *, as_json: bool)
     there = open_project(place.find(project))
     survey = Survey(there)
     wanted = [i for i in chosen(survey, choice) if _is_meant(i, choice, survey)]
-    became = _revive_all(there, _with_skipped(there, survey, wanted))
+    holder, became = Holder.passing(), {}
+    for task_id in _with_skipped(there, survey, wanted):
+        became[task_id] = _revive(there, holder, task_id)
+        if became[task_id] in _DONE and not as_json:
+            click.echo(plain(task_id))
     if Revival.HURRIED in became.values():
         nudge(there)
     return _report(became, as_json=as_json)
@@ -79,34 +85,29 @@ def _with_skipped(project: Project, survey: Survey, wanted: list[str]) -> list[s
     return revive.with_skipped(wanted, skipped, needs.expand)
 
 
-def _revive_all(project: Project, ids: list[str]) -> dict[str, Revival]:
-    holder = Holder.passing()
+def _revive(project: Project, holder: Holder, task_id: str) -> Revival:
+    """Let one task run again; whoever only passes by is waited for."""
 
-    def attempt(task_id: str) -> Revival | None:
+    def attempt() -> Revival | None:
         now = revive.revive(project, holder, task_id, time.time())
         return None if now is Revival.BUSY else now
 
-    became = {}
-    for task_id in ids:
-        found = poll.until(lambda task_id=task_id: attempt(task_id), PATIENCE)  # type: ignore[misc]  # mypy cannot infer a lambda's default
-        became[task_id] = found or Revival.BUSY
-    return became
+    try:
+        return poll.until(attempt, PATIENCE) or Revival.BUSY
+    except LedgerError as error:  # one odd file must not keep the others
+        click.echo(plain(str(error)), err=True)
+        return Revival.BUSY
 
 
 def _report(became: dict[str, Revival], *, as_json: bool) -> int:
-    again = [
-        i for i, how in became.items() if how in (Revival.REVIVED, Revival.HURRIED)
-    ]
     refused = {
         i: _NOT_DONE[how].format(id=i) for i, how in became.items() if how in _NOT_DONE
     }
     if as_json:
+        again = [i for i, how in became.items() if how in _DONE]
         click.echo(disk.encode({"retried": again, "refused": refused}), nl=False)
-    else:
-        for task_id in again:
-            click.echo(plain(task_id))
     for task_id, why in refused.items():
         click.echo(f"{plain(task_id)} does not run again: {plain(why)}", err=True)
-    if not again and not refused:
-        click.echo("nothing to retry: what you named is ready, or nothing is", err=True)
+    if set(became.values()) <= {Revival.READY}:
+        click.echo("nothing to retry: none of these has ended", err=True)
     return 1 if refused else 0
