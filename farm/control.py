@@ -164,7 +164,10 @@ def give(project: Project, name: str, text: str = "") -> None:
 
 def withdraw(project: Project, name: str) -> bool:
     """Take an order back, or away because it was obeyed; False if there was none."""
-    return disk.unlink(f"{project.control}/{name}")
+    try:
+        return disk.unlink(f"{project.control}/{name}")
+    except IsADirectoryError:
+        return False  # somebody's folder, and no order
 
 
 def nudge(project: Project) -> None:

@@ -33,6 +33,7 @@ class Revival(Enum):
     READY = "ready"  #: it had no result, and nothing that delays it
     BUSY = "busy"  #: somebody holds it
     GONE = "gone"  #: its task file is gone; its result stays
+    CHANGED = "changed"  #: it ended otherwise than was expected
 
 
 def with_skipped(
@@ -66,8 +67,17 @@ def with_skipped(
         return todo  # files that were edited since: whichever is first
 
 
-def revive(project: Project, holder: Holder, task_id: str, now: float) -> Revival:
-    """Let one task run again; OSError if the disk takes nothing."""
+def revive(
+    project: Project,
+    holder: Holder,
+    task_id: str,
+    now: float,
+    expected: str | None = None,
+) -> Revival:
+    """Let one task run again; OSError if the disk takes nothing.
+
+    With `expected` only if it ended so: it may have been run again meanwhile.
+    """
     ledger = Ledger.open(project.ledger_path(task_id))
     if ledger is None:
         return Revival.BUSY
@@ -80,6 +90,8 @@ def revive(project: Project, holder: Holder, task_id: str, now: float) -> Reviva
         head = register.look(project, task_id)
         if not isinstance(head, Head):
             return _hurry(ledger, now)
+        if expected is not None and head.status != expected:
+            return Revival.CHANGED
         if ledger.lines:
             # RACE: killed after this line, the result stands as it stood.
             ledger.append(Final(head.status))

@@ -23,13 +23,14 @@ def command(place: Place, project: str | None, globs: tuple[str, ...]) -> None:
     there = open_project(place.find(project))
     orders = Control(there).read()
     paused = dict(orders.globs) | ({ALL: "everything"} if orders.paused else {})
-    names = [control.pause_name(glob) for glob in globs] or list(paused)
-    for name, glob in zip(names, globs, strict=False):
-        if name not in paused:
+    for glob in globs:
+        if glob not in orders.globs.values():
             raise FarmError(f"{plain(glob)} is not paused: {_known(paused)}")
-    for name in names:
+    # By what they mean, not by name: a person may have written %2f for %2F.
+    ended = {n: glob for n, glob in paused.items() if glob in globs or not globs}
+    for name in ended:
         control.withdraw(there, name)
-    said = ", ".join(plain(paused[name]) for name in names)
+    said = ", ".join(map(plain, ended.values()))
     click.echo(f"goes on: {said}" if said else "nothing is paused", err=True)
 
 

@@ -60,7 +60,8 @@ def command(place: Place, project: str | None, choice: Choice, *, as_json: bool)
     wanted = [i for i in chosen(survey, choice) if _is_meant(i, choice, survey)]
     holder, became = Holder.passing(), {}
     for task_id in _with_skipped(there, survey, wanted):
-        became[task_id] = _revive(there, holder, task_id)
+        expected = None if task_id in choice.patterns else survey.word(task_id)
+        became[task_id] = _revive(there, holder, task_id, expected)
         if became[task_id] in _DONE and not as_json:
             click.echo(plain(task_id))
     if Revival.HURRIED in became.values():
@@ -85,11 +86,13 @@ def _with_skipped(project: Project, survey: Survey, wanted: list[str]) -> list[s
     return revive.with_skipped(wanted, skipped, needs.expand)
 
 
-def _revive(project: Project, holder: Holder, task_id: str) -> Revival:
+def _revive(
+    project: Project, holder: Holder, task_id: str, expected: str | None
+) -> Revival:
     """Let one task run again; whoever only passes by is waited for."""
 
     def attempt() -> Revival | None:
-        now = revive.revive(project, holder, task_id, time.time())
+        now = revive.revive(project, holder, task_id, time.time(), expected)
         return None if now is Revival.BUSY else now
 
     try:
@@ -108,6 +111,6 @@ def _report(became: dict[str, Revival], *, as_json: bool) -> int:
         click.echo(disk.encode({"retried": again, "refused": refused}), nl=False)
     for task_id, why in refused.items():
         click.echo(f"{plain(task_id)} does not run again: {plain(why)}", err=True)
-    if set(became.values()) <= {Revival.READY}:
-        click.echo("nothing to retry: none of these has ended", err=True)
+    if set(became.values()) <= {Revival.READY, Revival.CHANGED}:
+        click.echo("nothing to retry: none of these is still so", err=True)
     return 1 if refused else 0
