@@ -3,7 +3,8 @@
     with alone(project):                      one at a time
         finish(project, holder)               what a killed run left half done
         archive(project, holder, ids, now)    from tasks/ into a new archive
-        restore(project, holder, ids, catalogue(project)[0])     and back
+        copies, faults = catalogue(project)
+        restore(project, holder, copies, now)     these copies, and back
 
 The files and their lines are `farm.shelf`'s.
 
@@ -21,7 +22,7 @@ already; the next one removes them. With the disk full nothing is removed.
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from enum import Enum
 from hashlib import blake2b
@@ -31,6 +32,7 @@ import msgspec
 from farm import disk, poll, register, shelf
 from farm.claim import Holder
 from farm.errors import BusyError, LedgerError, TaskFileError
+from farm.journal import VERBS, Entry, note
 from farm.ledger import Final, Ledger
 from farm.look import read_look
 from farm.needs import Needs
@@ -239,16 +241,18 @@ def _copy(path: str, pair: Pair) -> Copy:
 
 
 def restore(
-    project: Project, holder: Holder, ids: Collection[str], copies: dict[str, Copy]
+    project: Project, holder: Holder, copies: Mapping[str, Copy], now: float
 ) -> Moved:
-    """Put the pairs of these ids back; `copies` is from `catalogue`, under one lock.
+    """Put these copies back (id -> where it is, from `catalogue`); `now` POSIX seconds.
 
     ArchiveError if an archive cannot be rewritten: what was put back lies in
     `tasks/` all the same.
     """
+    # What journals tell of these ids may be of a later run than the one that comes.
+    note(project, VERBS, (Entry(task_id, now, VERBS) for task_id in copies))
     by_path: dict[str, set[str]] = {}
-    for task_id in ids:
-        by_path.setdefault(copies[task_id].path, set()).add(task_id)
+    for task_id, copy in copies.items():
+        by_path.setdefault(copy.path, set()).add(task_id)
     moved = Moved()
     for path, wanted in sorted(by_path.items()):
         _restore_from(project, holder, path, wanted, moved)

@@ -1,5 +1,7 @@
 """`farm restore`: put archived tasks and their results back."""
 
+import time
+
 import click
 
 from farm import archive, disk
@@ -46,7 +48,8 @@ def command(
         for fault in faults:  # first of all: they tell why an id is unknown
             click.echo(plain(fault), err=True)
         ids = choose(choice, copies, lambda _: "")
-        moved = archive.restore(there, holder, ids, copies)
+        wanted = {task_id: copies[task_id] for task_id in ids}
+        moved = archive.restore(there, holder, wanted, time.time())
     _report(moved, as_json=as_json)
     return 1 if faults or moved.left else 0
 

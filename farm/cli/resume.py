@@ -30,7 +30,7 @@ def command(place: Place, project: str | None, globs: tuple[str, ...]) -> None:
     ended = {n: glob for n, glob in paused.items() if glob in globs or not globs}
     for name in ended:
         control.withdraw(there, name)
-    said = ", ".join(map(plain, ended.values()))
+    said = ", ".join(map(plain, globs or ended.values()))
     click.echo(f"goes on: {said}" if said else "nothing is paused", err=True)
 
 
