@@ -15,6 +15,7 @@ from typing import Self
 
 import click
 
+from farm.cli.terminal import fit, padded
 from farm.journal import Entry
 from farm.report import Report, Running
 from farm.states import State, Status
@@ -184,19 +185,16 @@ def block(report: Report, pace: str, width: int) -> list[str]:
         lines.append(f"  and {len(report.running) - len(rows)} more running")
     if not report.total:
         lines.append(f"waiting for task files in {report.project}/tasks")
-    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+    return [fit(line, width) for line in lines]
 
 
 def _row(running: Running, width: int) -> str:
     name = plain(running.id)
     clock = duration(running.elapsed_s)
     room = max(8, width - len(clock) - 4)
-    extra = ""
-    if running.attempt > 1:
-        extra += f"  attempt {running.attempt}"
-    text = f"{name}{extra}{progress_words(running)}"
-    text = text if len(text) <= room else f"{text[: room - 1]}…"
-    return f"  {text:<{min(room, 60)}}  {clock}"
+    again = f"  attempt {running.attempt}" if running.attempt > 1 else ""
+    text = fit(f"{name}{again}{progress_words(running)}", room)
+    return f"  {padded(text, min(room, 60))}  {clock}"
 
 
 def progress_words(running: Running) -> str:
