@@ -75,7 +75,7 @@ _PASSED_OVER = (_StaysError, TaskFileError, LedgerError, OSError)
 @contextmanager
 def alone(project: Project) -> Iterator[None]:
     """The right to write archives; BusyError if somebody else has it."""
-    lock = Ledger.open(f"{project.farm}/archive.lock")
+    lock = Ledger.open(project.archive_lock)
     if lock is None:
         raise BusyError(
             f"another farm archive or farm restore works in {project.root}:"

@@ -136,8 +136,12 @@ def _open(survey: Survey, past: History, now: float) -> Explanation:
         why += _by_needs(survey, task_id, task, now)
     if waits and not why:
         why.append(waits.why)
+    doom = survey.doom(task_id)
     state = State.WAITING if why else State.READY
     follows = "it starts when that is over" if why else "the next free worker takes it"
+    if doom is not None:
+        why = [doom.error.message]
+        follows = f"the next free worker writes that down: {doom.status.words}"
     if not why:
         why.append(_place(survey, task_id))
     why += _left_behind(project, past)

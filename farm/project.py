@@ -63,6 +63,8 @@ class Project:
         self.journal = f"{self.farm}/journal"
         self.tmp = f"{self.farm}/tmp"  # noqa: S108 - inside the project
         self.control = f"{self.farm}/control"
+        self.archive = f"{self.root}/archive"
+        self.archive_lock = f"{self.farm}/archive.lock"
         self.network = is_network(self.root)
 
     @classmethod

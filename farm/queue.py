@@ -286,6 +286,10 @@ class Queue:
         doomed = [item.look.id for item in self._doomed]
         return doomed + [look.id for look in reversed(self._ready)]
 
+    def doom(self, task_id: str) -> Doomed | None:
+        """Why a task can only end, as of the last look; None if it can run."""
+        return next((d for d in self._doomed if d.look.id == task_id), None)
+
     def expand(self, task_id: str, task: Task) -> list[str]:
         """The ids that a task's needs mean now, in order."""
         return sorted(

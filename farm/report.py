@@ -23,6 +23,7 @@ from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
 from farm.results import Known
 from farm.singleton import supervisors
+from farm.standing import Doomed
 from farm.states import State, Status
 from farm.words import duration
 
@@ -234,6 +235,10 @@ class Survey:
     def waits(self, task_id: str) -> Waits | None:
         """What a task waited for at the last look."""
         return self._waits.get(task_id)
+
+    def doom(self, task_id: str) -> Doomed | None:
+        """Why a task could only end, at the last look; None if it could run."""
+        return self._queue.doom(task_id)
 
     def ready_ids(self) -> list[str]:
         """What a worker alone would try, best first, as of the last look."""

@@ -49,19 +49,19 @@ def archives(project: Project) -> list[str]:
     """Paths of all archives, the oldest first."""
     names = _names(project)
     wanted = (n for n in names if n.endswith(_SUFFIX) and not n.startswith("."))
-    return [f"{_folder(project)}/{name}" for name in wanted]
+    return [f"{project.archive}/{name}" for name in wanted]
 
 
 def moving(project: Project) -> list[str]:
     """Paths of those that a killed run left under way."""
     names = _names(project)
     wanted = (n for n in names if n.endswith(_MOVING) and n.startswith("."))
-    return [f"{_folder(project)}/{name}" for name in wanted]
+    return [f"{project.archive}/{name}" for name in wanted]
 
 
 def moving_path(project: Project, now: float) -> str:
     """Where a new archive goes at first; `now` is POSIX seconds. Makes the folder."""
-    folder = _folder(project)
+    folder = project.archive
     with _said(folder):
         if not os.path.isdir(folder):
             os.mkdir(folder, disk.FOLDER_MODE)
@@ -165,12 +165,8 @@ def _said(path: str) -> Iterator[None]:
         ) from error
 
 
-def _folder(project: Project) -> str:
-    return f"{project.root}/archive"
-
-
 def _names(project: Project) -> list[str]:
     try:
-        return sorted(os.listdir(_folder(project)))
+        return sorted(os.listdir(project.archive))
     except FileNotFoundError:
         return []  # nothing was ever archived

@@ -12,12 +12,12 @@ from farm.cli.common import (
     JSON_OPTION,
     PROJECT_OPTION,
     Place,
+    Seconds,
     example,
     insist,
     open_project,
     selects,
 )
-from farm.cli.wait import Seconds
 from farm.listing import Listing
 from farm.project import Project, is_usable
 from farm.results import Results

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from farm import duration
 from farm.cli.completion import complete_ids
 from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
@@ -37,6 +38,23 @@ INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
 def example(*lines: str) -> str:
     """The block that ends a command's help, lines as they are typed."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class Seconds(click.ParamType[float]):
+    """A duration: seconds, or `90s`, `15m`, `1h30m`."""
+
+    name = "duration"
+
+    def convert(self, value: object, _parameter: object, _context: object) -> float:
+        """Seconds; UsageError in the words of `farm.duration`."""
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = None
+        try:
+            return duration.seconds(value if number is None else number)
+        except ValueError as error:
+            raise UsageError(f"{value} is no duration: it {error}") from None
 
 
 def about_project(function: Function) -> Function:

@@ -4,40 +4,23 @@ import time
 
 import click
 
-from farm import disk, duration, poll
+from farm import disk, poll
 from farm.cli.common import (
     JSON_OPTION,
     PROJECT_OPTION,
     Place,
+    Seconds,
     chosen,
     example,
     read_project,
     selects,
 )
-from farm.errors import UsageError
 from farm.report import Survey
 from farm.selection import Choice
 from farm.states import Status
 from farm.words import counted, plain
 
 TIME_IS_UP = 124  # as timeout(1) says it
-
-
-class Seconds(click.ParamType[float]):
-    """A duration: seconds, or `90s`, `15m`, `1h30m`."""
-
-    name = "duration"
-
-    def convert(self, value: object, _parameter: object, _context: object) -> float:
-        """Seconds; UsageError in the words of `farm.duration`."""
-        try:
-            number = float(str(value))
-        except ValueError:
-            number = None
-        try:
-            return duration.seconds(value if number is None else number)
-        except ValueError as error:
-            raise UsageError(f"{value} is no duration: it {error}") from None
 
 
 @click.command(
