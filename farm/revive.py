@@ -33,7 +33,7 @@ class Revival(Enum):
     READY = "ready"  #: it had no result, and nothing that delays it
     BUSY = "busy"  #: somebody holds it
     GONE = "gone"  #: its task file is gone; its result stays
-    CHANGED = "changed"  #: it ended otherwise than was expected
+    CHANGED = "changed"  #: it has ended anew since it was looked at
 
 
 def with_skipped(
@@ -72,11 +72,12 @@ def revive(
     holder: Holder,
     task_id: str,
     now: float,
-    expected: str | None = None,
+    seen: Head | None,
 ) -> Revival:
     """Let one task run again; OSError if the disk takes nothing.
 
-    With `expected` only if it ended so: it may have been run again meanwhile.
+    `seen` is its result as it was when somebody decided (`register.counts`): another
+    one is left alone, because the task was run again meanwhile.
     """
     ledger = Ledger.open(project.ledger_path(task_id))
     if ledger is None:
@@ -90,12 +91,12 @@ def revive(
         head = register.look(project, task_id)
         if not isinstance(head, Head):
             return _hurry(ledger, now)
-        if expected is not None and head.status != expected:
+        if head != seen:
             return Revival.CHANGED
         if ledger.lines:
             # RACE: killed after this line, the result stands as it stood.
             ledger.append(Final(head.status))
-        _keep_result(project, task_id)
+        _keep_result(project, task_id, now)
         control.withdraw(project, control.cancel_name(task_id))
         note(project, VERBS, [Entry(task_id, now, VERBS)])
         unlink = True
@@ -120,11 +121,12 @@ class _Known(msgspec.Struct):
     token: str = ""
 
 
-def _keep_result(project: Project, task_id: str) -> None:
+def _keep_result(project: Project, task_id: str, now: float) -> None:
     path = project.result_path(task_id)
     try:
         known = msgspec.json.decode(disk.read_file(path), type=_Known)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         known = _Known()  # of another version: kept all the same
-    name = f"{known.token or 'none'}.retried"
+    # Without a run there is no token, and the next one is to be kept, too.
+    name = f"{known.token or int(now * 1000)}.retried"
     disk.move(path, project.log_path(task_id, len(known.attempts), name))

@@ -49,16 +49,21 @@ def choose(
 
 def named(pattern: str, known: Collection[str]) -> set[str]:
     """The ids that one id or glob means; UnknownTaskError if there is none."""
-    if pattern in known:  # also an id with brackets or stars in it
-        return {pattern}
-    if not is_glob(pattern):
-        raise UnknownTaskError(f"there is no task {pattern}{_near(pattern, known)}")
+    if pattern in known or not is_glob(pattern):  # an id may hold brackets or stars
+        return {must_be(pattern, known)}
     found = {i for i in known if matches(pattern, i)}
     if not found:
         raise UnknownTaskError(
             f"no task matches {pattern} (`*` stops at `/`, `**` does not)"
         )
     return found
+
+
+def must_be(task_id: str, known: Collection[str]) -> str:
+    """This id; UnknownTaskError, with the nearest one, if it is none that is known."""
+    if task_id in known:
+        return task_id
+    raise UnknownTaskError(f"there is no task {task_id}{_near(task_id, known)}")
 
 
 def _near(pattern: str, known: Collection[str]) -> str:

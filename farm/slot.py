@@ -1,7 +1,7 @@
 """One place for a worker under a supervisor; workers come and go in it.
 
     slot.start_if_due(...)   start a process, unless one runs or its time has not come
-    slot.reap(now)           has it ended? DONE, DIED, or None
+    slot.reap(now, ...)      has it ended? DONE, DIED, or None
     slot.look_after(now)     its vitals: keep it, ask it to end, or kill it
     slot.leave()             let its worker finish what it runs; no other follows
 
@@ -90,7 +90,7 @@ class Slot:
         if self.popen is not None:
             self.popen.terminate()
 
-    def reap(self, now: float) -> tuple[SlotEnd, str] | None:
+    def reap(self, now: float, *, is_last: bool) -> tuple[SlotEnd, str] | None:
         """Whether its process ended, and a sentence; None while it runs."""
         if self.popen is None or (code := self.popen.poll()) is None:
             return None
@@ -110,7 +110,7 @@ class Slot:
         self._rest(now, how)
         wait = self.start_at - now
         again = "at once" if wait <= 0 else f"in {wait:.1f} s"
-        follows = "" if self.leaving else f"; another starts {again}"
+        follows = "" if is_last or self.leaving else f"; another starts {again}"
         with suppress(OSError):  # a full disk, say: then its end has no known cause
             self._write_down(name, how)
         return SlotEnd.DIED, f"worker {name} {how}{follows}"

@@ -153,7 +153,7 @@ class Supervisor:
         self._trouble = troubles[0] if troubles else ""
 
     def _reap(self, slot: Slot, now: float) -> None:
-        ended = slot.reap(now)
+        ended = slot.reap(now, is_last=self.stop.soon)
         if ended is None:
             return
         end, sentence = ended
@@ -252,7 +252,7 @@ class Supervisor:
                 popen.wait()
         if left:
             _guarded(partial(self._sweep, time.monotonic()))
-        if self.stop.reason == DRAIN:
+        if self.stop.reason == DRAIN and not rescue.somebody_lives(self._project):
             control.withdraw(self._project, DRAIN)
 
 

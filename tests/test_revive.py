@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from farm import register
+from farm import process, register
 from farm.claim import Holder
 from farm.control import cancel_name, give
-from farm.ledger import Ledger, endings, history, peek
+from farm.ledger import Claimed, Ledger, endings, history, peek
 from farm.life import Life
 from farm.project import Project
 from farm.result import Head
@@ -94,7 +94,7 @@ def drop(project: Project, task_id: str, **task: object) -> None:
 
 
 def again(project: Project, task_id: str, now: float = NOW + 1.0) -> Revival:
-    return revive(project, Holder.passing(), task_id, now)
+    return revive(project, Holder.passing(), task_id, now, register.counts(project, task_id))
 
 
 def kept(project: Project) -> list[str]:
@@ -236,7 +236,13 @@ def test_what_a_dead_owner_left_is_settled_and_ready(
     drop(project, "a")
     begin(project, "a", alive, NOW).hold.ledger.abandon()
     alive.end()
-    revival = revive(project, Holder("ada", alive.record.who), "a", NOW + 1.0)
+    revival = revive(
+        project,
+        Holder("ada", alive.record.who),
+        "a",
+        NOW + 1.0,
+        register.counts(project, "a"),
+    )
     (ended,) = endings(history(peek(project.ledger_path("a"))))
 
     assert revival is Revival.READY
@@ -276,3 +282,21 @@ def test_a_late_owner_cannot_commit_while_the_next_one_runs(
 def lose_the_lock(project: Project, ledger: Ledger) -> None:
     """As if somebody had moved it away: the owner's lock is on no name any more."""
     Path(ledger.path).rename(f"{project.tmp}/moved")
+
+
+def test_where_no_ledger_is_removed_attempts_count_anew_too(project: Project) -> None:
+    project.network = True
+    drop(project, "a")
+    who = process.identify()
+    me = Holder("me", who)
+    ledger = Ledger.open(project.ledger_path("a"))
+    assert ledger is not None
+    ledger.append(Claimed("a", 1, "token", me.name, who, NOW))
+    ledger.let_go()  # I died after the result was there, before the last line
+    text = '{"status": "failed", "token": "x", "attempts": [{}]}'
+    Path(project.result_path("a")).write_text(text)
+    seen = register.counts(project, "a")
+    revival = revive(project, me, "a", NOW + 1.0, seen)
+
+    assert revival is Revival.REVIVED
+    assert history(peek(project.ledger_path("a"))) == []

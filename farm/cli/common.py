@@ -16,7 +16,7 @@ from farm.errors import NoProjectError, UsageError
 from farm.listing import Listing
 from farm.project import Project, find_project, is_usable
 from farm.report import Survey
-from farm.selection import WORDS, Choice, choose, named
+from farm.selection import WORDS, Choice, choose, must_be
 from farm.states import FAILURES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -117,7 +117,7 @@ def one_task(project: Project, task_id: str) -> None:
             return
     listing = Listing(project)
     listing.refresh()
-    named(task_id, listing.tasks() | listing.results())
+    must_be(task_id, listing.tasks() | listing.results())
 
 
 def insist(choice: Choice, hint: str) -> None:

@@ -4,7 +4,7 @@ import click
 
 from farm import control, life, poll
 from farm.cli.common import PROJECT_OPTION, Place, example, open_project
-from farm.control import DRAIN
+from farm.control import DRAIN, Control
 from farm.life import LifeLock
 from farm.project import Project
 from farm.singleton import supervisors
@@ -31,9 +31,18 @@ def command(place: Place, project: str | None) -> None:
     if left:
         who = ", ".join(left[:MOST_NAMED]) + (", ..." if left[MOST_NAMED:] else "")
         click.echo(f"waiting for {who} (Ctrl-C: they end all the same)", err=True)
-    poll.until(lambda: None if _alive(there) else True)
+    poll.until(lambda: _drained(there))
     control.withdraw(there, DRAIN)
     click.echo("drained: nobody works here any more", err=True)
+
+
+def _drained(project: Project) -> bool | None:
+    if not _alive(project):
+        return True
+    if not Control(project).read().drain:
+        # RACE: a supervisor, or another who drains, took it away before all had seen.
+        control.give(project, DRAIN)
+    return None
 
 
 def _alive(project: Project) -> list[str]:

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from farm import disk, poll, revive
+from farm import disk, poll, register, revive
 from farm.claim import Holder
 from farm.cli.common import (
     JSON_OPTION,
@@ -22,6 +22,7 @@ from farm.look import read_look
 from farm.needs import Needs
 from farm.project import Project
 from farm.report import Survey
+from farm.result import Head
 from farm.revive import Revival
 from farm.selection import Choice
 from farm.states import State, Status
@@ -32,6 +33,7 @@ PATIENCE = 2.0  # seconds; a passer-by who sweeps holds a lock for a moment
 _DONE = (Revival.REVIVED, Revival.HURRIED)
 _NOT_DONE = {
     Revival.BUSY: "somebody holds it; farm why {id} says who",
+    Revival.CHANGED: "somebody else let it run again just now",
     Revival.GONE: "its task file is gone, so there is nothing to run",
 }
 
@@ -58,10 +60,11 @@ def command(place: Place, project: str | None, choice: Choice, *, as_json: bool)
     there = open_project(place.find(project))
     survey = Survey(there)
     wanted = [i for i in chosen(survey, choice) if _is_meant(i, choice, survey)]
+    ids = _with_skipped(there, survey, wanted)
+    seen = {task_id: register.counts(there, task_id) for task_id in ids}
     holder, became = Holder.passing(), {}
-    for task_id in _with_skipped(there, survey, wanted):
-        expected = None if task_id in choice.patterns else survey.word(task_id)
-        became[task_id] = _revive(there, holder, task_id, expected)
+    for task_id in ids:
+        became[task_id] = _revive(there, holder, task_id, seen[task_id])
         if became[task_id] in _DONE and not as_json:
             click.echo(plain(task_id))
     if Revival.HURRIED in became.values():
@@ -87,30 +90,32 @@ def _with_skipped(project: Project, survey: Survey, wanted: list[str]) -> list[s
 
 
 def _revive(
-    project: Project, holder: Holder, task_id: str, expected: str | None
-) -> Revival:
+    project: Project, holder: Holder, task_id: str, seen: Head | None
+) -> Revival | str:
     """Let one task run again; whoever only passes by is waited for."""
 
     def attempt() -> Revival | None:
-        now = revive.revive(project, holder, task_id, time.time(), expected)
+        now = revive.revive(project, holder, task_id, time.time(), seen)
         return None if now is Revival.BUSY else now
 
     try:
         return poll.until(attempt, PATIENCE) or Revival.BUSY
     except LedgerError as error:  # one odd file must not keep the others
-        click.echo(plain(str(error)), err=True)
-        return Revival.BUSY
+        return str(error)
 
 
-def _report(became: dict[str, Revival], *, as_json: bool) -> int:
+def _report(became: dict[str, Revival | str], *, as_json: bool) -> int:
     refused = {
-        i: _NOT_DONE[how].format(id=i) for i, how in became.items() if how in _NOT_DONE
+        i: how if isinstance(how, str) else _NOT_DONE[how].format(id=i)
+        for i, how in became.items()
+        if isinstance(how, str) or how in _NOT_DONE
     }
     if as_json:
         again = [i for i, how in became.items() if how in _DONE]
         click.echo(disk.encode({"retried": again, "refused": refused}), nl=False)
     for task_id, why in refused.items():
         click.echo(f"{plain(task_id)} does not run again: {plain(why)}", err=True)
-    if set(became.values()) <= {Revival.READY, Revival.CHANGED}:
-        click.echo("nothing to retry: none of these is still so", err=True)
+    if set(became.values()) <= {Revival.READY}:
+        said = "nothing to retry: none of these has ended, or all have succeeded"
+        click.echo(said, err=True)
     return 1 if refused else 0

@@ -12,8 +12,8 @@ from farm.cli.common import (
     JSON_OPTION,
     PROJECT_OPTION,
     Place,
-    chosen,
     example,
+    one_task,
     read_project,
 )
 from farm.cli.terminal import styled, table
@@ -23,7 +23,6 @@ from farm.history import History, numbers, output, read_history
 from farm.project import Project
 from farm.report import Survey
 from farm.result import posix
-from farm.selection import Choice
 from farm.words import clean, duration, moment, plain
 
 TAIL_LINES, TAIL_BYTES = 10, 4096  # of output; `farm logs` has all of it
@@ -47,7 +46,8 @@ def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -
     """
     there = read_project(place.find(project))
     survey = Survey(there)
-    chosen(survey, Choice((task_id,)))
+    one_task(survey.project, task_id)
+    survey.look(time.time(), time.monotonic())
     now = time.time()
     found, past = explain(survey, task_id, now), read_history(there, task_id)
     task = _said(there, task_id)

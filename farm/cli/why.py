@@ -10,14 +10,13 @@ from farm.cli.common import (
     JSON_OPTION,
     PROJECT_OPTION,
     Place,
-    chosen,
     example,
+    one_task,
     read_project,
 )
 from farm.cli.terminal import styled
 from farm.explain import explain
 from farm.report import Survey
-from farm.selection import Choice
 from farm.words import plain
 
 
@@ -37,7 +36,8 @@ def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -
     what happens next. Takes no lock and writes nothing.
     """
     survey = Survey(read_project(place.find(project)))
-    chosen(survey, Choice((task_id,)))
+    one_task(survey.project, task_id)
+    survey.look(time.time(), time.monotonic())
     found = explain(survey, task_id, time.time())
     if as_json:
         click.echo(msgspec.json.encode(found))
