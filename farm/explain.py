@@ -107,7 +107,7 @@ def _running(
     why = [
         f"it runs for {duration(running.elapsed_s)}, attempt {running.attempt}",
         unlock.held_by(survey.project, opened),
-        *(f"{w.name} is {w.health}" for w in survey.workers if w.name == opened.holder),
+        *(f"{w.name}: {w.health}" for w in survey.workers if w.name == opened.holder),
         *map(attempt_words, past.ended),
     ]
     follows = "it ends by itself"

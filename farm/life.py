@@ -83,7 +83,9 @@ def observe(project: Project, name: str) -> LifeLock:
     if project.network:
         disk.drop_stale_names(project.workers)
     try:
-        fd = os.open(project.life_path(name), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # A shared lock needs no right to write, and a mount may be read-only.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(project.life_path(name), flags)
     except FileNotFoundError:
         return LifeLock.MISSING
     except OSError:

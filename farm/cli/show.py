@@ -113,14 +113,14 @@ def _attempts(past: History, now: float) -> list[str]:
         took = duration(max(0.0, posix(one.finished) - began))
         why = one.why.replace("_", " ")
         said = plain(one.error.message) if one.error else ""
-        rows.append(
-            (f"  {one.attempt}", why, moment(began, now), took, one.worker, said)
-        )
+        number, worker = f"  {one.attempt}", plain(one.worker)
+        rows.append((number, why, moment(began, now), took, worker, said))
     if past.open and past.alive:
         opened = past.open.claimed
         began, took = opened.acquired_at, duration(max(0.0, now - opened.acquired_at))
         number = f"  {opened.attempt}"
-        rows.append((number, "running", moment(began, now), took, opened.holder, ""))
+        worker = plain(opened.holder)
+        rows.append((number, "running", moment(began, now), took, worker, ""))
     return ["", styled("attempts", bold=True), *table(rows)] if rows else []
 
 
@@ -130,7 +130,9 @@ def _value(past: History) -> list[str]:
         return []
     value = bytes(told.value).decode()
     lines = _block("value", value) if value else []
-    return lines + (_block("answer", told.text) if told.text else [])
+    lines += _block("answer", told.text) if told.text else []
+    trace = told.error.traceback if told.error else None
+    return lines + (_block("traceback", trace) if trace else [])
 
 
 def _tail(project: Project, past: History, suffix: str) -> str:
