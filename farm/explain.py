@@ -15,7 +15,7 @@ from farm.control import Control
 from farm.history import History, read_history
 from farm.life import LifeLock, observe
 from farm.locate import did_you_mean
-from farm.look import read_look
+from farm.look import Look, read_look
 from farm.needs import Needs
 from farm.pattern import is_glob
 from farm.project import Project
@@ -25,6 +25,7 @@ from farm.states import State, Status
 from farm.task import Task
 from farm.words import counted, duration, moment
 
+_BY_ITSELF = (Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT)  # what it did
 MOST_NEEDS = 10  # open needs named one by one; the rest is counted
 
 NEXT = {
@@ -51,11 +52,11 @@ class Explanation(msgspec.Struct, frozen=True):
 def explain(survey: Survey, task_id: str, now: float) -> Explanation:
     """Explain one of `survey.ids`, as it was at the survey's last look."""
     past = read_history(survey.project, task_id)
-    word = survey.word(task_id)
-    if past.result is not None and isinstance(word, Status):
-        why = _ended(survey, past, now)
+    # RACE: it may have ended since the look, or been made ready again.
+    if past.result is not None and register.counts(survey.project, task_id) is not None:
+        why, status = _ended(survey, past, now), past.result.status
         return Explanation(
-            task_id, State.FINAL, word, why, NEXT[word].format(id=task_id)
+            task_id, State.FINAL, status, why, NEXT[status].format(id=task_id)
         )
     running = survey.running(task_id)
     if running is not None and past.open is not None:
@@ -69,8 +70,7 @@ def explain(survey: Survey, task_id: str, now: float) -> Explanation:
 def _ended(survey: Survey, past: History, now: float) -> list[str]:
     told = past.result
     assert told is not None, "asked only about what has ended"  # noqa: S101 - for mypy
-    ago = duration(max(0.0, now - posix(told.finished)))
-    text = f"{told.status.words} {ago} ago"
+    text = f"{told.status.words}{_ago(told.finished, now)}"
     if told.status is not Status.SUCCEEDED:
         text = f"{text}: {reason(told.error, told.exit_code, told.signal)}"
     elif told.attempts:
@@ -84,6 +84,12 @@ def _ended(survey: Survey, past: History, now: float) -> list[str]:
     if survey.project.task_signature(past.id) is None:
         why.append("its task file is gone; its result is all that is left")
     return why
+
+
+def _ago(finished: str, now: float) -> str:
+    """` 5 s ago`; nothing if nobody wrote down when."""
+    at = posix(finished)
+    return f" {duration(max(0.0, now - at))} ago" if at else ""
 
 
 def attempt_words(attempt: Attempt) -> str:
@@ -129,16 +135,19 @@ def _open(survey: Survey, past: History, now: float) -> Explanation:
     look = read_look(project, task_id)
     task = look.task if look else None
     waits = survey.waits(task_id)
-    why = [waits.why] if waits and task is None else []
+    refused = survey.refused(task_id)
+    why = [waits.why] if waits and (task is None or refused) else []
     why += _by_people(project, task_id)
-    if task is not None:
-        why += _by_time(task, past, now)
+    if look is not None and task is not None and not refused:
+        why += _by_time(look, task, past, now)
         why += _by_needs(survey, task_id, task, now)
     if waits and not why:
         why.append(waits.why)
     doom = survey.doom(task_id)
     state = State.WAITING if why else State.READY
     follows = "it starts when that is over" if why else "the next free worker takes it"
+    if refused:
+        follows = "it ends as invalid, unless its file changes before that"
     if doom is not None:
         why = [doom.error.message]
         follows = f"the next free worker writes that down: {doom.status.words}"
@@ -163,12 +172,12 @@ def _by_people(project: Project, task_id: str) -> list[str]:
     return found
 
 
-def _by_time(task: Task, past: History, now: float) -> list[str]:
+def _by_time(look: Look, task: Task, past: History, now: float) -> list[str]:
     found = []
     if task.not_before is not None and task.not_before > now:
         when, wait = moment(task.not_before, now), duration(task.not_before - now)
         found.append(f"its `not_before` is {when}, in {wait}")
-    if past.ended and past.not_before > now:
+    if past.ended and past.not_before > now and past.sha256 == look.sha256:
         when, wait = moment(past.not_before, now), duration(past.not_before - now)
         last = past.ended[-1].attempt
         found.append(
@@ -211,9 +220,9 @@ def stands(survey: Survey, task_id: str, now: float) -> str:
     head = register.counts(survey.project, task_id)
     if head is None:
         return f", which was {word.words}"
-    ago = duration(max(0.0, now - posix(head.finished)))
     said = reason(head.error, head.exit_code, head.signal)
-    return f", which {word.words} {ago} ago: {said}"
+    was = "" if head.status in _BY_ITSELF else "was "
+    return f", which {was}{head.status.words}{_ago(head.finished, now)}: {said}"
 
 
 def _nearest(task_id: str, ids: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ stderr is to be had: inside the result, in its log, or in the scratch file of th
 worker that runs it. Results of a newer farm are read as far as they can be.
 """
 
+import errno
 import os
 
 import msgspec
@@ -14,6 +15,7 @@ from farm import disk, life
 from farm.commit import attempt_of
 from farm.ledger import Past, history, peek
 from farm.life import Owner
+from farm.look import read_look
 from farm.project import Project
 from farm.result import VERSION, Attempt, Error, parse_head
 from farm.states import Status
@@ -41,6 +43,12 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Error | None = None
 
 
+class _Version(msgspec.Struct, frozen=True):
+    version: int = 0
+
+
+#: nothing, or no regular file: as `farm.register` sees it, no result
+_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ESPIPE, errno.ENXIO)
 _TOLD = msgspec.json.Decoder(Told)
 
 
@@ -53,6 +61,7 @@ class History(msgspec.Struct, frozen=True):
     open: Past | None = None
     alive: bool = False  #: the owner of the open one lives
     not_before: float = 0.0  #: POSIX seconds: when the next attempt may start
+    sha256: str | None = None  #: of the bytes that the last attempt ran
 
 
 def read_history(project: Project, task_id: str) -> History:
@@ -61,11 +70,15 @@ def read_history(project: Project, task_id: str) -> History:
     if told is not None:
         return History(task_id, told, told.attempts)
     pasts = history(peek(project.ledger_path(task_id)))
+    # RACE: it may have ended since: first its result was there, then no ledger.
+    if not pasts and (told := _read_result(project, task_id)) is not None:
+        return History(task_id, told, told.attempts)
     ended = [attempt_of(past) for past in pasts if past.ended]
     last = pasts[-1].ended if pasts else None
     if not pasts or last:
         delay = last.not_before if last else 0.0
-        return History(task_id, None, ended, not_before=delay)
+        sha256 = pasts[-1].claimed.sha256 if pasts else None
+        return History(task_id, None, ended, not_before=delay, sha256=sha256)
     owner = pasts[-1].claimed
     alive = life.owner_of(project, owner.holder, owner.who, me="") is Owner.ALIVE
     return History(task_id, None, ended, pasts[-1], alive)
@@ -74,13 +87,31 @@ def read_history(project: Project, task_id: str) -> History:
 def _read_result(project: Project, task_id: str) -> Told | None:
     try:
         raw = disk.read_file(project.result_path(task_id))
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
     try:
         return _TOLD.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        head = parse_head(raw)
-    return None if head is None else Told(head.status, 0, finished=head.finished)
+        return _told_in_part(raw)
+
+
+def _told_in_part(raw: bytes) -> Told | None:
+    """What every version's result says."""
+    head = parse_head(raw)
+    if head is None:
+        return None
+    known = msgspec.structs.asdict(head)
+    del known["sha256"]
+    return Told(version=_version(raw), **known)
+
+
+def _version(raw: bytes) -> int:
+    try:
+        return msgspec.json.decode(raw, type=_Version).version
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return 0
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -89,6 +120,7 @@ class Output(msgspec.Struct, frozen=True):
     path: str | None = None
     text: str = ""
     growing: bool = False  #: the attempt runs
+    scratch: bool = False  #: the worker's next callable writes there, too
     lost: str | None = None  #: the file that should be there and is not
 
 
@@ -122,5 +154,9 @@ def _growing(project: Project, past: Past, suffix: str, *, alive: bool) -> Outpu
     opened = past.claimed
     log = project.log_path(opened.task, opened.attempt, suffix)
     scratch = project.aside_path(opened.holder, suffix)
-    path = next((p for p in (log, scratch) if os.path.exists(p)), None)
-    return Output(path, growing=alive)
+    # Every worker has a scratch file; a command that has no log yet has nothing.
+    look = read_look(project, opened.task)
+    calls = look is not None and look.task is not None and look.task.call is not None
+    places = (log, scratch) if calls else (log,)
+    path = next((p for p in places if os.path.exists(p)), None)
+    return Output(path, growing=alive, scratch=path == scratch)

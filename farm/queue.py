@@ -290,6 +290,10 @@ class Queue:
         """Why a task can only end, as of the last look; None if it can run."""
         return next((d for d in self._doomed if d.look.id == task_id), None)
 
+    def refused_file(self, task_id: str) -> bool:
+        """Whether its file is refused, as of the last look."""
+        return task_id in self._still
+
     def expand(self, task_id: str, task: Task) -> list[str]:
         """The ids that a task's needs mean now, in order."""
         return sorted(

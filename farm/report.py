@@ -240,6 +240,10 @@ class Survey:
         """Why a task could only end, at the last look; None if it could run."""
         return self._queue.doom(task_id)
 
+    def refused(self, task_id: str) -> bool:
+        """Whether a task's file was wrong at the last look."""
+        return self._queue.refused_file(task_id)
+
     def ready_ids(self) -> list[str]:
         """What a worker alone would try, best first, as of the last look."""
         return self._queue.ready_ids()

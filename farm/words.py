@@ -1,11 +1,11 @@
 """Text for people's terminals."""
 
 import re
-from datetime import date, datetime
+from datetime import UTC, datetime
 
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links
+    r"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC: titles, links
     r"|\x1b."
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
@@ -28,13 +28,19 @@ def counted(count: int, noun: str) -> str:
 
 def moment(at: float, now: float) -> str:
     """A time of day for people, local: `03:00:00`, with the date on another day."""
-    there, here = datetime.fromtimestamp(at).astimezone(), _local_day(now)
+    there, here = _local(at), _local(now).date()
     shape = "%H:%M:%S" if there.date() == here else "%Y-%m-%d %H:%M:%S"
     return f"{there:{shape}}"
 
 
-def _local_day(now: float) -> date:
-    return datetime.fromtimestamp(now).astimezone().date()
+def _local(at: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(at).astimezone()
+    except (OverflowError, ValueError):  # the year 10000, here but not in UTC
+        return datetime.fromtimestamp(at, UTC)
+
+
+_NEARLY_1 = 0.9995  # seconds; in three digits these are 1 s, not 1e+03 ms
 
 
 def duration(seconds: float) -> str:
@@ -45,4 +51,4 @@ def duration(seconds: float) -> str:
         return f"{hours} h {minutes} min"
     if minutes:
         return f"{minutes} min {rest} s"
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s" if seconds >= _NEARLY_1 else f"{seconds * 1000:.3g} ms"

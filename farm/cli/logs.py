@@ -1,9 +1,11 @@
 """`farm logs`: what a task printed, also while it runs."""
 
+import codecs
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from enum import Enum
 from functools import partial
 
 import click
@@ -25,6 +27,8 @@ from farm.words import clean, plain
 FIRST_LINES = 10  # shown by -f before it follows, as tail(1) does
 _CHUNK = 1 << 16  # bytes read at once
 _FARTHEST = 1 << 23  # bytes from the end in which the last lines are looked for
+_LONGEST = 4096  # letters of a sequence that is waited for
+_HALF = re.compile(r"\r\Z|\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b\n]*\x1b?)?\Z")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _NAMES = {"out": "stdout", "err": "stderr"}
 
@@ -125,38 +129,68 @@ class _Wanted:
 
     def print_attempt(self, number: int) -> None:
         """Print it, to its end if it is to be followed."""
+        found = poll.until(partial(self._open, number))
+        printer = _Printer()
+        if isinstance(found, _Reader):
+            _print_file(found, printer, partial(self._stands, number))
+        elif isinstance(found, bytes):
+            printer.write(_last_lines(found, self._tail))
+        printer.end()
+        if not printer.wrote and self._tail != 0:
+            _say_nothing_was(self._project, self.history(), number, self._suffix)
+
+    def _open(self, number: int) -> "_Reader | bytes | None":
+        """Its output, as far as there is any; None: look again."""
         past = self.history()
+        if number not in numbers(past):  # RACE: it was there a moment ago
+            raise FarmError(
+                f"attempt {number} of {self.task_id} is gone: its result was deleted, or"
+                " the task is to run again"
+            )
         source = output(self._project, past, number, self._suffix)
         if source.lost is not None:
             raise FarmError(
                 f"{source.lost} is gone: [logs] in farm.toml says how long logs are kept"
             )
-        printer = _Printer()
-        if source.path is None:
-            text = source.text.encode()
-            printer.write(text if self._tail is None else _last_lines(text, self._tail))
-        else:
-            reader = _Reader(source.path, self._tail)
-            _print_file(reader, printer, partial(self._is_over, number))
-        printer.end()
-        if not printer.wrote:
-            _say_nothing_was(self._project, past, number, self._suffix)
+        if source.path is not None:
+            try:
+                return _Reader(source.path, self._tail, scratch=source.scratch)
+            except FileNotFoundError:
+                return None  # RACE: it ended; its result has what lay there
+        # RACE: it has not opened its log yet, or it ended and the log was removed.
+        runs = self._stands(number) is not _Stands.ENDED
+        return (
+            None
+            if source.growing and (self.follow or not runs)
+            else source.text.encode()
+        )
 
-    def _is_over(self, number: int) -> bool:
+    def _stands(self, number: int) -> "_Stands":
         past = self.history()
-        runs = past.open if self.follow and past.alive else None
-        return runs is None or runs.claimed.attempt != number
+        if past.open is None or past.open.claimed.attempt != number:
+            return _Stands.ENDED
+        return _Stands.RUNS if self.follow and past.alive else _Stands.STOPS
+
+
+class _Stands(Enum):
+    """Where an attempt is."""
+
+    RUNS = "runs"  #: and is followed
+    STOPS = "stops"  #: what there is is enough, or all there will be
+    ENDED = "ended"
 
 
 def _say_nothing_was(project: Project, past: History, number: int, suffix: str) -> None:
     other = "err" if suffix == "out" else "out"
     source = output(project, past, number, other)
-    size = os.stat(source.path).st_size if source.path else len(source.text)
+    size = os.stat(source.path).st_size if source.path else len(source.text.encode())
     hint = f"; it wrote {size} bytes to {_NAMES[other]}" if size else ""
     click.echo(f"attempt {number} wrote nothing to {_NAMES[suffix]}{hint}", err=True)
 
 
-def _last_lines(raw: bytes, count: int) -> bytes:
+def _last_lines(raw: bytes, count: int | None) -> bytes:
+    if count is None:
+        return raw
     lines = _LINE.findall(raw)
     return b"".join(lines[max(0, len(lines) - count) :])
 
@@ -168,32 +202,35 @@ class _Printer:
         self.wrote = False
         self._out = sys.stdout.buffer
         self._cleans = sys.stdout.isatty()
-        self._rest = b""  # a line that is not whole: a sequence may be cut in it
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""  # a sequence that is not whole yet
 
-    def write(self, raw: bytes) -> None:
-        """Print these bytes, at once."""
+    def write(self, raw: bytes, *, last: bool = False) -> None:
+        """Print these bytes, at once; of half a sequence the other half is awaited."""
         self.wrote |= bool(raw)
         if self._cleans:
-            whole, line_end, self._rest = (self._rest + raw).rpartition(b"\n")
-            raw = clean((whole + line_end).decode(errors="replace")).encode()
-            if len(self._rest) > _CHUNK:
-                self.end()
+            text = self._rest + self._decoder.decode(raw, final=last)
+            half = None if last else _HALF.search(text, max(0, len(text) - _LONGEST))
+            at = half.start() if half else len(text)
+            self._rest = text[at:]
+            raw = clean(text[:at]).encode()
         self._out.write(raw)
         self._out.flush()
 
     def end(self) -> None:
-        """Print a last line that has no end."""
-        self._out.write(clean(self._rest.decode(errors="replace")).encode())
-        self._rest = b""
-        self._out.flush()
+        """Nothing follows."""
+        self.write(b"", last=True)
 
 
 class _Reader:
     """Reads an output file from its last lines on; it may be renamed meanwhile."""
 
-    def __init__(self, path: str, last: int | None) -> None:
+    def __init__(self, path: str, last: int | None, *, scratch: bool = False) -> None:
+        self.scratch = scratch
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        size = os.fstat(self._fd).st_size
+        seen = os.fstat(self._fd)
+        size, self._inode = seen.st_size, seen.st_ino
+        self._path = path
         self._offset = 0 if last is None else _start_of_last(self._fd, size, last)
 
     def read(self) -> Iterator[bytes]:
@@ -201,6 +238,14 @@ class _Reader:
         while chunk := os.pread(self._fd, _CHUNK, self._offset):
             self._offset += len(chunk)
             yield chunk
+
+    @property
+    def has_its_name(self) -> bool:
+        """Whether the file lies where it was opened: nobody took it away since."""
+        try:
+            return os.stat(self._path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
 
 def _start_of_last(fd: int, size: int, count: int) -> int:
@@ -215,13 +260,17 @@ def _start_of_last(fd: int, size: int, count: int) -> int:
 
 
 def _print_file(
-    reader: _Reader, printer: _Printer, is_over: Callable[[], bool]
+    reader: _Reader, printer: _Printer, stands: Callable[[], _Stands]
 ) -> None:
     def look() -> bool | None:
         # RACE: asked before reading, so that nothing written before its end is missed.
-        over = is_over()
+        before = stands()
         for chunk in reader.read():
+            # RACE: a worker's scratch file is the next callable's if this one wrote
+            # nothing; if it wrote something, the file was renamed before its end.
+            if reader.scratch and stands() is _Stands.ENDED and reader.has_its_name:
+                return True
             printer.write(chunk)
-        return True if over else None
+        return None if before is _Stands.RUNS else True
 
     poll.until(look)

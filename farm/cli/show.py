@@ -16,6 +16,7 @@ from farm.cli.common import (
     one_task,
     read_project,
 )
+from farm.cli.status import progress
 from farm.cli.terminal import styled, table
 from farm.errors import TaskFileError
 from farm.explain import Explanation, explain
@@ -58,7 +59,9 @@ def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -
     if as_json:
         click.echo(msgspec.json.encode(_facts(found, past, task, tails)))
         return
-    lines = [*_head(found), *_task(task), *_attempts(past, now), *_value(past)]
+    run = survey.running(task_id)
+    far = [f"  progress: {said}"] if run and (said := progress(run)) else []
+    lines = [*_head(found), *far, *_task(task), *_attempts(past, now), *_value(past)]
     for name, text in tails.items():
         lines += _block(f"{name}, its end", text) if text else []
     for line in lines:
