@@ -47,7 +47,8 @@ def cancel(desk: Desk, task_id: str, now: float) -> Cancelling:
         error = Error("cancelled", f"cancelled by a person on {desk.holder.who.host}")
         ending = commit.conclude(desk, held, Status.CANCELLED, error, sha256)
     if ending.end is End.COMMITTED:
-        entry = Entry(task_id, now, VERBS, status=ending.status, message=error.message)
+        at, status = ending.finished, ending.status
+        entry = Entry(task_id, at, VERBS, status=status, message=error.message)
         note(desk.project, VERBS, [entry])
         return Cancelling(Step.CANCELLED, Status.CANCELLED)
     return Cancelling(Step.ORDERED)  # fenced: the next step sees by what

@@ -31,6 +31,7 @@ from farm.result import (
     Outcome,
     Result,
     encode,
+    posix,
     rfc3339,
 )
 from farm.retry import Finish, next_step, retry_at
@@ -57,6 +58,7 @@ class Ending(msgspec.Struct, frozen=True):
     error: Error | None = None
     attempt: int = 0
     duration: float = 0.0  #: seconds
+    finished: float = 0.0  #: POSIX seconds, as the result has it
     until: float = 0.0  #: POSIX seconds; when a retry may start
 
 
@@ -242,6 +244,7 @@ def _commit(desk: Desk, held: Hold, result: Result, ended: Ended | None) -> Endi
         error=result.error,
         attempt=ended.attempt if ended else 0,
         duration=result.duration_s,
+        finished=posix(result.finished),
     )
 
 
@@ -278,5 +281,6 @@ def _note(claim: Claim, ended: Ended) -> Ending:
         error=ended.error,
         attempt=ended.attempt,
         duration=ended.finished - claim.opened.acquired_at,
+        finished=ended.finished,
         until=ended.not_before,
     )

@@ -1,13 +1,14 @@
 """Commands that people want run when a task has ended: `[hooks]` in farm.toml.
 
     hooks.fire(task_id, status)     after each result that this worker has committed
-    hooks.end(patience)             at the worker's end
+    hooks.end(patience, ...)        at the worker's end
 
 `on_failure` runs for results that are failed, timed_out, lost or invalid, `on_done`
 for every result. A string goes to `sh -c` and finds the result's path as `$1`; a list
 gets it as its last word. Hooks run in the project's folder, one after the other, in a
-thread of their own: whatever they do, no task waits for them, and a worker only says
-how one failed. They are run at most once: one whose worker is killed is not.
+thread of their own: whatever they do, no task waits for them (but a worker that ends,
+or starts afresh with a changed module, lets them finish), and a worker only says how
+one failed. They are run at most once: one whose worker is killed is not.
 """
 
 import os
@@ -15,7 +16,9 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from farm import disk
 from farm.config import Hook, Settings
@@ -23,6 +26,7 @@ from farm.project import Project
 from farm.states import FAILURES, Status
 
 LONGEST = 60.0  # seconds; then a hook is killed
+_PAUSE = 0.05  # seconds between two looks whether it has become urgent
 
 
 class Hooks:
@@ -42,8 +46,10 @@ class Hooks:
         self._say = say
         self._due: queue.SimpleQueue[tuple[str, Hook] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
         self._running: subprocess.Popen[bytes] | None = None
         self._given_up = False
+        self._fired = self._begun = self._ended = 0
 
     def fire(self, task_id: str, status: Status) -> None:
         """A task has ended so: run its hooks soon."""
@@ -51,6 +57,7 @@ class Hooks:
         for hook in wanted:
             if hook is not None:
                 self._begin()
+                self._fired += 1
                 self._due.put((task_id, hook))
 
     def _begin(self) -> None:
@@ -59,18 +66,30 @@ class Hooks:
             self._thread.daemon = True
             self._thread.start()
 
-    def end(self, patience: float) -> None:
-        """Run what is due, for at most so many seconds; say what was not run."""
+    def end(
+        self, patience: float, is_urgent: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Run what is due, for at most so many seconds; say what was not run.
+
+        As soon as it is urgent nothing is waited for.
+        """
         if self._thread is None:
             return
         self._due.put(None)
-        self._thread.join(patience)
-        if not self._thread.is_alive():
+        until = time.monotonic() + patience
+        how = f"took longer than {patience:g} s"
+        while self._ended < self._fired and time.monotonic() < until:
+            if is_urgent():
+                how = "were given up"
+                break
+            self._thread.join(_PAUSE)
+        if self._ended == self._fired:
             return
-        self._given_up = True
-        self._kill()
-        left = self._due.qsize() - 1
-        self._say(f"hooks took longer than {patience:g} s: {left} were not run")
+        with self._lock:  # RACE: none may begin after we gave up
+            self._given_up = True
+            self._kill()
+            left = self._fired - self._begun
+        self._say(f"hooks {how}: {left} were not run")
 
     def _run_all(self) -> None:
         while (due := self._due.get()) is not None and not self._given_up:
@@ -81,6 +100,7 @@ class Hooks:
                 how = f"could not be started: {error}"
             if how:
                 self._say(f"the hook for {task_id} {how}; see .farm/logs/hooks.log")
+            self._ended += 1
 
     def _run(self, task_id: str, hook: Hook) -> str:
         """Run one to its end; how it failed, or nothing."""
@@ -89,26 +109,31 @@ class Hooks:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         log = os.open(self._project.hooks_log_path(), flags, disk.FILE_MODE)
         try:
-            self._running = subprocess.Popen(
-                [*argv, path],
-                cwd=self._project.root,
-                env={**self._environ, "FARM_PROJECT": self._project.root},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            with self._lock:
+                if self._given_up:
+                    return ""  # it is among those that were said not to have run
+                self._begun += 1
+                running = self._running = subprocess.Popen(
+                    [*argv, path],
+                    cwd=self._project.root,
+                    env={**self._environ, "FARM_PROJECT": self._project.root},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
         finally:
             os.close(log)
         try:
-            code = self._running.wait(LONGEST)
+            code = running.wait(LONGEST)
         except subprocess.TimeoutExpired:
             self._kill()
-            self._running.wait()
+            running.wait()
             return f"took longer than {LONGEST:g} s and was killed"
         return f"ended with code {code}" if code else ""
 
     def _kill(self) -> None:
         running = self._running
         if running is not None and running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended in this moment
+                os.killpg(running.pid, signal.SIGKILL)

@@ -18,7 +18,7 @@ def clean(text: str) -> str:
 
 def plain(text: str) -> str:
     """The same on one line."""
-    return clean(text).replace("\n", " ")
+    return clean(text).replace("\n", " ").replace("\t", " ")
 
 
 def counted(count: int, noun: str) -> str:

@@ -125,7 +125,7 @@ class Worker:
 
     def __exit__(self, *_error: object) -> None:
         self.watcher.stop()
-        self.hooks.end(0.0 if self.stop.now else HOOKS_PATIENCE)
+        self.hooks.end(HOOKS_PATIENCE, lambda: self.stop.now)
         self.heart.end()
         self.journal.close()
         self.capture.end()
@@ -218,7 +218,7 @@ class Worker:
         self.tasks_ended += 1
         entry = Entry(
             id=ending.id,
-            at=time.time(),
+            at=ending.finished,
             worker=self.life.name,
             why=ending.why,
             status=ending.status,

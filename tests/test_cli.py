@@ -1,10 +1,15 @@
 """The command line: which project is meant, exit codes, what goes where."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from farm import cli
@@ -182,3 +187,141 @@ def test_a_wrong_setting_is_refused_with_its_line(run: Run, there: Path) -> None
     assert code == 2
     assert "farm.toml:2" in err
     assert "workers" in err
+
+
+# -- how it ends -----------------------------------------------------------------------
+
+
+class Raises:
+    """A survey that cannot be made."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __call__(self, *_arguments: object) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/p/x"),
+            "farm: /p/x: No space left on device: make room, and try again",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "/p/x"),
+            "farm: /p/x: Read-only file system: mount it read-write, and try again",
+        ),
+        (
+            OSError(errno.EACCES, "Permission denied", "/p/x"),
+            "farm: /p/x: Permission denied: give yourself the right to, and try again",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            (
+                "farm: cannot write into the project: Input/output error: mend that,"
+                " and try again"
+            ),
+        ),
+        (
+            OSError("odd"),
+            "farm: cannot write into the project: odd: mend that, and try again",
+        ),
+        (
+            OSError(errno.EIO, "Input/output error", "/p/\x1b[31mx\n"),
+            "farm: /p/x : Input/output error: mend that, and try again",
+        ),
+    ],
+    ids=["full", "read-only", "forbidden", "no file named", "bare", "steers"],
+)
+def test_a_disk_that_fails_is_a_sentence(
+    run: Run,
+    there: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    said: str,
+) -> None:
+    monkeypatch.setattr("farm.cli.status.Survey", Raises(error))
+    code, out, err = run("status", there)
+
+    assert (code, out, err) == (1, "", f"{said}\n")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), KeyError("odd"), OverflowError])
+def test_a_bug_is_a_traceback_and_ends_with_70(
+    run: Run, there: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("farm.cli.status.Survey", Raises(error))
+    code, out, err = run("status", there)
+
+    assert (code, out) == (cli.BUG, "")
+    assert err.startswith("Traceback")
+    assert "in __call__" in err
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), EOFError(), click.Abort()])
+def test_an_interruption_is_said_and_ends_with_130(
+    run: Run, there: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr("farm.cli.status.Survey", Raises(error))
+    code, out, err = run("status", there)
+
+    assert (code, out, err.strip()) == (130, "", "farm: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["status", "--statsu"], "farm status"),
+        (["status", "--status", "no"], "farm status"),
+        (["status", "a", "b"], "farm status"),
+        (["supervise", "-j", "0"], "farm supervise"),
+        (["show"], "farm show"),
+        (["--jsno"], "farm"),
+        (["supervice"], "farm"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_sentence_that_names_the_help(
+    run: Run, words: list[str], named: str
+) -> None:
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert err.startswith("farm: ")
+    assert err.endswith(f"({named} --help)\n")
+
+
+def test_a_reader_that_goes_ends_it_quietly(there: Path) -> None:
+    for number in range(3000):  # more than a pipe holds
+        (there / "tasks" / f"{'x' * 60}{number}.json").write_text("{}")
+    script = '"$0" -P -m farm status --status waiting "$1" | head -1'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable, str(there)],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+# -- the help --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [40, 60, 200])
+@pytest.mark.parametrize("verb", ["", *cli.VERBS])
+def test_the_help_keeps_to_the_terminal_except_in_the_example(
+    run: Run, monkeypatch: pytest.MonkeyPatch, verb: str, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    code, out, _ = run(*([verb] if verb else []), "--help")
+    words, _, block = out.partition("\n  Example:\n")
+
+    assert (code, bool(block)) == (0, True)
+    assert max(map(len, words.splitlines())) <= min(columns, 88)

@@ -94,7 +94,9 @@ def drop(project: Project, task_id: str, **task: object) -> None:
 
 
 def again(project: Project, task_id: str, now: float = NOW + 1.0) -> Revival:
-    return revive(project, Holder.passing(), task_id, now, register.counts(project, task_id))
+    return revive(
+        project, Holder.passing(), task_id, now, register.counts(project, task_id)
+    )
 
 
 def kept(project: Project) -> list[str]:

@@ -92,15 +92,16 @@ def _when(at: float | None, now: float) -> str:
 
 def describe(report: Report, left: float | None, now: float) -> list[str]:
     """The report as lines, attention first; headings do not begin with a space."""
-    lines = [f"{report.project}", f"  {headline(report, left)}"]
+    lines = [plain(report.project), f"  {headline(report, left)}"]
+    if not report.total:
+        folder = plain(f"{report.project}/tasks")
+        lines.append(f"  no tasks yet: drop a task file into {folder}")
+    if not any(worker.alive for worker in report.workers):
+        lines.append("  no worker is running here: farm supervise, or farm worker")
     lines += _failures(report, now)
     lines += _unusable(report)
     lines += _running(report)
     lines += _waiting(report, now)
-    if not report.total:
-        lines.append(f"  no tasks yet: drop a task file into {report.project}/tasks")
-    if not any(worker.alive for worker in report.workers):
-        lines.append("  no worker is running here: farm supervise, or farm worker")
     return [*lines, *_unwell(report)]
 
 
@@ -138,7 +139,7 @@ def _failures(report: Report, now: float) -> Iterator[str]:
         (
             plain(failure.id),
             failure.status.words,
-            f"{duration(age(failure.finished, now))} ago",
+            _ago(failure.finished, now),
             plain(failure.reason),
         )
         for failure in failed[:MOST_ROWS]
@@ -146,6 +147,11 @@ def _failures(report: Report, now: float) -> Iterator[str]:
     yield from _section("Needs attention", rows, len(failed))
     if failed and (skipped := report.counts[Status.SKIPPED]):
         yield f"  {counted(skipped, 'task')} skipped because of such: farm retry revives both"
+
+
+def _ago(finished: str, now: float) -> str:
+    """`5 s ago`; nothing if nobody wrote down when."""
+    return f"{duration(age(finished, now))} ago" if posix(finished) else ""
 
 
 def _unusable(report: Report) -> Iterator[str]:

@@ -29,6 +29,7 @@ from farm.supervisor import Supervisor
     "-j",
     "--workers",
     type=click.IntRange(min=1),
+    metavar="N",
     help="How many workers  [default: usable CPUs; env: FARM_WORKERS]",
 )
 @click.option("--until-done", is_flag=True, help="End when nothing is left to do.")

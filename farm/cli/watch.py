@@ -23,7 +23,6 @@ from farm.states import State
 from farm.words import plain
 
 Mark = tuple[str, float | None]  # where a task is, and since when (POSIX seconds)
-SAME_END = 1.0  # seconds
 
 
 @click.command(
@@ -77,17 +76,10 @@ def _changes(
     if before is None:
         ids = [i for i, (word, _) in now.items() if word == State.RUNNING]
     else:
-        ids = [i for i, mark in now.items() if _differs(before.get(i), mark)]
+        ids = [i for i, mark in now.items() if before.get(i) != mark]
     lines = sorted(map(survey.line, ids), key=lambda line: line.at or 0.0)
     gone = sorted(before.keys() - now.keys()) if before else []
     return lines + [Line(i, "gone", "its task file was deleted", None) for i in gone]
-
-
-def _differs(before: Mark | None, now: Mark) -> bool:
-    """A result and its journal line tell times of the same end that differ a bit."""
-    if before is None or before[0] != now[0]:
-        return True
-    return abs((now[1] or 0.0) - (before[1] or 0.0)) > SAME_END
 
 
 def _print(line: Line, *, as_json: bool) -> None:

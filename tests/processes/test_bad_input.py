@@ -177,7 +177,7 @@ def test_check_of_one_file_tells_only_of_that(settled: Settled) -> None:
 
 
 def test_status_names_them_with_the_reason(settled: Settled) -> None:
-    said = settled.farm.farm("status").stdout
+    said = settled.farm.farm("status", "--failed").stdout
     counts = json.loads(settled.farm.farm("status", "--json").stdout)["counts"]
 
     assert counts["invalid"] == len(BAD)

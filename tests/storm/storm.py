@@ -1,0 +1,367 @@
+"""A real farm in a temporary project, and everything that is done to it.
+
+    storm = Storm(root, options)      the project; nothing runs yet
+    storm.rage(until)                 drop, kill, stop, delete, edit, cancel ...
+    storm.calm()                      let it come to rest, and end it
+    storm.record()                    what is known then, for `verdict`
+
+Every random choice comes from the seed; what processes make of it is theirs. Signals
+go to processes of this project alone, which are found by its path in their arguments
+or their environment.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.storm.verdict import Record, parsed, read_notes
+
+HERE = Path(__file__).parent
+SETTINGS = "max_lost = 900\nheartbeat = 0.5\nheartbeat_timeout = 3\ngrace = 1\n"
+RETRIES = {"max": 200, "base_delay": 0.02, "max_delay": 0.1}
+LONGEST_STOP = 2.0  # seconds; one in ten is stopped beyond every deadline instead
+BEYOND = 5.0  # seconds
+PATIENCE = 120.0  # seconds for everything to end once it is calm
+DROPPING = 0.8  # of the time; then the rest is tormented without new tasks
+PAUSE = (0.005, 0.06)  # seconds between two acts
+
+
+class Options(NamedTuple):
+    """What was asked for on the command line."""
+
+    seed: int
+    tasks: int
+    workers: int
+    faults: frozenset[str]
+    plug: str | None  #: a folder for PYTHONPATH, whose sitecustomize breaks farm
+
+
+class Process(NamedTuple):
+    """A living process of the storm's farm."""
+
+    pid: int
+    role: str  #: worker, supervisor or child
+
+
+class Storm:
+    """See the module's docstring."""
+
+    def __init__(self, root: Path, options: Options) -> None:
+        self.root = root
+        self.options = options
+        self.counts: Counter[str] = Counter()
+        self.kills: dict[int, float] = {}  # pid of a worker -> POSIX seconds
+        self._random = random.Random(options.seed)
+        self._dropped: list[str] = []
+        self._needs: dict[str, list[str]] = {}
+        self._cancelled: set[str] = set()
+        self._acked: dict[str, bytes] = {}
+        self._broken: list[str] = []
+        self._stopped: list[tuple[float, int]] = []  # when it goes on, process id
+        self._paused: list[tuple[float, Path]] = []
+        self._verbs: list[tuple[str, str, subprocess.Popen[bytes]]] = []
+        self._crew: list[tuple[list[str], subprocess.Popen[bytes]]] = []
+        for folder in ("tasks", "marks"):
+            (root / folder).mkdir(parents=True)
+        shutil.copy(HERE / "work.py", root / "work.py")
+        (root / "farm.toml").write_text(SETTINGS)
+        path = [str(HERE.parent.parent), *([options.plug] if options.plug else [])]
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("FARM_")}
+        self._environ = inherited | {
+            "PYTHONPATH": os.pathsep.join(reversed(path)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    # -- the farm ----------------------------------------------------------------
+
+    def _farm(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        with (self.root / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "farm", *arguments],
+                cwd=self.root,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def begin(self) -> None:
+        """Half of the workers under a supervisor, the others by themselves."""
+        supervised = max(1, self.options.workers // 2)
+        commands = [["supervise", str(self.root), "-j", str(supervised)]]
+        alone = self.options.workers - supervised
+        commands += [["worker", str(self.root)] for _ in range(alone)]
+        self._crew = [(command, self._farm(*command)) for command in commands]
+
+    def _replace_the_dead(self) -> None:
+        self._crew = [
+            (command, popen if popen.poll() is None else self._farm(*command))
+            for command, popen in self._crew
+        ]
+
+    def processes(self) -> Iterator[Process]:
+        """Living processes of this project."""
+        mine = str(self.root).encode()
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (
+                    path.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0]
+                    in "ZX"
+                ):
+                    continue
+                words = path.joinpath("cmdline").read_bytes().split(b"\0")
+                environ = path.joinpath("environ").read_bytes().split(b"\0")
+                if mine in words and b"worker" in words:
+                    yield Process(int(path.name), "worker")
+                elif mine in words and b"supervise" in words:
+                    yield Process(int(path.name), "supervisor")
+                elif b"FARM_PROJECT=" + mine in environ:
+                    yield Process(int(path.name), "child")
+
+    # -- the storm ----------------------------------------------------------------
+
+    def rage(self, until: float) -> None:
+        """Do one thing after the other until monotonic `until`."""
+        acts, began = self._acts(), time.monotonic()
+        while time.monotonic() < until:
+            gone = (time.monotonic() - began) / (until - began)
+            while len(self._dropped) < min(1.0, gone / DROPPING) * self.options.tasks:
+                self._drop()
+            if acts:
+                act = self._random.choices([a for a, _ in acts], [w for _, w in acts])
+                with suppress(OSError):  # what it was about to hit is gone: good
+                    act[0]()
+            self._let_go(time.monotonic())
+            self._replace_the_dead()
+            self._look_at_results()
+            time.sleep(self._random.uniform(*PAUSE))
+
+    def _acts(self) -> list[tuple[Callable[[], None], int]]:
+        every: dict[str, list[tuple[Callable[[], None], int]]] = {
+            "kill": [(self._kill_worker, 24), (self._kill_other, 12)],
+            "stop": [(self._stop, 30)],
+            "delete": [(self._delete, 8), (self._empty, 6)],
+            "edit": [(self._edit, 8)],
+            "pause": [(self._pause, 3)],
+            "retry": [(self._retry, 5)],
+            "cancel": [(self._cancel, 5)],
+        }
+        return [act for name in self.options.faults for act in every[name]]
+
+    def _drop(self) -> None:
+        number = len(self._dropped)
+        if number >= self.options.tasks:
+            return
+        task_id, pick = f"t{number:05d}", self._random
+        fails, hold = pick.choice([0, 0, 0, 1, 2]), pick.choice([0.0, 0.0, 0.01, 0.1])
+        task: dict[str, object] = {"retries": RETRIES}
+        if pick.random() < 0.9:
+            forks = pick.choice([0, 0, 0, 0, 0, 0, 1, 2])
+            kwargs = {"task_id": task_id, "fails": fails, "hold": hold, "forks": forks}
+            task |= {"call": "work:body", "kwargs": kwargs}
+        else:
+            session = pick.choice(["own", "same"])
+            words = [sys.executable, "work.py", task_id, str(fails), str(hold), session]
+            task |= {"run": words}
+        if number > 5 and pick.random() < 0.03:
+            self._needs[task_id] = [f"t{pick.randrange(number):05d}"]
+            task["needs"] = self._needs[task_id]
+        self._dropped.append(task_id)
+        self._write(task_id, task)
+
+    def _write(self, task_id: str, task: object) -> None:
+        aside = self.root / "tasks" / ".aside"
+        aside.write_text(json.dumps(task))
+        aside.rename(self._task(task_id))
+
+    def _task(self, task_id: str) -> Path:
+        return self.root / "tasks" / f"{task_id}.json"
+
+    def _result(self, task_id: str) -> Path:
+        return self.root / "tasks" / f"{task_id}.result.json"
+
+    # -- one act each ----------------------------------------------------------------
+
+    def _choose(self, *roles: str) -> int:
+        found = [p.pid for p in self.processes() if p.role in roles]
+        if not found:
+            raise ProcessLookupError
+        return self._random.choice(found)
+
+    def _kill_worker(self) -> None:
+        pid = self._choose("worker")
+        self.kills[pid] = time.time()
+        os.kill(pid, signal.SIGKILL)
+        self.counts["SIGKILL to workers"] += 1
+
+    def _kill_other(self) -> None:
+        role = self._random.choice(["child", "child", "child", "supervisor"])
+        os.kill(self._choose(role), signal.SIGKILL)
+        self.counts[f"SIGKILL to {role}s"] += 1
+
+    def _stop(self) -> None:
+        pid = self._choose("worker", "worker", "child", "supervisor")
+        os.kill(pid, signal.SIGSTOP)
+        long = self._random.random() < 0.1
+        seconds = BEYOND if long else self._random.uniform(0.05, LONGEST_STOP)
+        self._stopped.append((time.monotonic() + seconds, pid))
+        self.counts["SIGSTOP"] += 1
+
+    def _some_result(self) -> str:
+        """A task of a few that has a result; FileNotFoundError if none has."""
+        few = self._random.sample(self._dropped, min(50, len(self._dropped)))
+        names = [task_id for task_id in few if self._result(task_id).exists()]
+        if not names:
+            raise FileNotFoundError
+        task_id = names[0]
+        self._acked.pop(task_id, None)  # what happens to it now is our own doing
+        return task_id
+
+    def _delete(self) -> None:
+        self._result(self._some_result()).unlink()
+        self.counts["results deleted"] += 1
+
+    def _empty(self) -> None:
+        os.truncate(self._result(self._some_result()), 0)
+        self.counts["results emptied"] += 1
+
+    def _edit(self) -> None:
+        task_id = self._random.choice(self._dropped)
+        task = json.loads(self._task(task_id).read_text())
+        task["labels"] = [f"edit-{self.counts['task files edited']}"]
+        self._write(task_id, task)
+        self.counts["task files edited"] += 1
+
+    def _pause(self) -> None:
+        folder = self.root / ".farm" / "control"
+        path = folder / self._random.choice(["pause", "pause-t00*", "pause-*7"])
+        path.touch()
+        until = time.monotonic() + self._random.uniform(0.1, 1.0)
+        self._paused.append((until, path))
+        self.counts["pauses"] += 1
+
+    def _retry(self) -> None:
+        self._verb("retry", self._random.choice(self._dropped))
+
+    def _cancel(self) -> None:
+        self._verb("cancel", self._random.choice(self._dropped))
+
+    def _verb(self, verb: str, task_id: str) -> None:
+        self._acked.pop(task_id, None)
+        if verb == "cancel":
+            self._cancelled.add(task_id)
+        popen = self._farm(verb, "-C", str(self.root), task_id)
+        self._verbs.append((verb, task_id, popen))
+        self.counts[f"farm {verb}"] += 1
+
+    def _let_go(self, now: float) -> None:
+        """Let what was stopped or paused long enough go on."""
+        for stopped in [s for s in self._stopped if s[0] <= now]:
+            self._stopped.remove(stopped)
+            with suppress(ProcessLookupError):
+                os.kill(stopped[1], signal.SIGCONT)
+        for paused in [p for p in self._paused if p[0] <= now]:
+            self._paused.remove(paused)
+            paused[1].unlink(missing_ok=True)
+        for verb in [v for v in self._verbs if v[2].poll() is not None]:
+            self._verbs.remove(verb)
+            self._acked.pop(verb[1], None)
+
+    # -- what was acknowledged stays ----------------------------------------------------
+
+    def _look_at_results(self) -> None:
+        """A few results: those seen before must be as they were."""
+        busy = {task_id for _, task_id, _ in self._verbs}
+        many = self._random.sample(self._dropped, min(20, len(self._dropped)))
+        for task_id in set(many) - busy:
+            try:
+                raw = self._result(task_id).read_bytes()
+            except FileNotFoundError:
+                raw = b""
+            before = self._acked.get(task_id)
+            if before is not None and before != raw:
+                how = "changed" if raw else "vanished"
+                self._broken.append(f"the result of {task_id} {how}")
+            if parsed(raw) is not None:
+                self._acked[task_id] = raw
+
+    # -- the end -----------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """Let everything end: first the tasks, then what works on them."""
+        self._let_go(float("inf"))
+        for _, _, popen in self._verbs:
+            popen.wait(PATIENCE)
+        self._let_go(float("inf"))
+        until = time.monotonic() + PATIENCE
+        while self._missing() and time.monotonic() < until:
+            self._replace_the_dead()
+            time.sleep(0.2)
+        for _, popen in self._crew:
+            popen.terminate()
+        for _, popen in self._crew:
+            popen.wait(PATIENCE)
+        # Whoever was killed at the very end is tidied up after by the next to come.
+        self._farm("supervise", str(self.root), "-j", "1", "--until-done").wait(
+            PATIENCE
+        )
+
+    def _missing(self) -> list[str]:
+        return [i for i in self._dropped if not _is_there(self._result(i))]
+
+    def record(self) -> Record:
+        """What is known when it is over."""
+        marks = self.root / "marks"
+        seen = marks / "VIOLATIONS"
+        results = {
+            p.name.removesuffix(".result.json"): p.read_bytes()
+            for p in (self.root / "tasks").glob("*.result.json")
+        }
+        return Record(
+            dropped=frozenset(self._dropped),
+            notes=read_notes(marks),
+            results=results,
+            cancelled=frozenset(self._with_needing()),
+            seen=seen.read_text().splitlines() if seen.exists() else [],
+            broken=self._broken,
+            left=list(self._left()),
+        )
+
+    def _with_needing(self) -> set[str]:
+        """What was cancelled, and what may have been skipped because of it."""
+        found = set(self._cancelled)
+        for task_id, needs in sorted(self._needs.items()):  # needs are older
+            if found & set(needs):
+                found.add(task_id)
+        return found
+
+    def _left(self) -> Iterator[str]:
+        for process in self.processes():
+            yield f"{process.role} {process.pid}"
+        for folder in ("locks", "tmp", "workers"):
+            for path in (self.root / ".farm" / folder).iterdir():
+                yield str(path.relative_to(self.root))
+
+    def end(self) -> None:
+        """Whatever still runs, by its process id."""
+        for process in list(self.processes()):
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
