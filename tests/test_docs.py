@@ -42,6 +42,12 @@ def test_every_option_is_in_its_help_with_a_sentence(verb: str) -> None:
     assert all(option.help for option in options)
 
 
+def test_the_list_of_commands_cuts_no_sentence_short() -> None:
+    commands = main.get_help(click.Context(main)).split("Commands:")[1]
+
+    assert "..." not in commands
+
+
 def test_help_lists_the_commands_in_order_of_use() -> None:
     context = click.Context(main)
     text = main.get_help(context)

@@ -26,6 +26,7 @@ from farm.words import counted, plain
 
 
 @click.command(
+    short_help="Pack finished tasks and their results into archive/.",
     epilog=example(
         "farm archive --older-than 7d",
         "farm archive 'tiles/*' --status succeeded",

@@ -28,6 +28,7 @@ def _complete(
 
 
 @click.command(
+    short_help="Read the guide, or the help of a command.",
     epilog=example(
         "farm help",
         "farm help tasks",

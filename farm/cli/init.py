@@ -45,6 +45,7 @@ _HELLO = """\
 
 
 @click.command(
+    short_help="Start a project: folders, settings, schema, an example.",
     epilog=example(
         "farm init",
         "farm init ./project && farm supervise ./project",

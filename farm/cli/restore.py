@@ -20,6 +20,7 @@ from farm.words import counted, plain
 
 
 @click.command(
+    short_help="Put archived tasks and their results back.",
     epilog=example(
         "farm restore build",
         "farm restore '**'                 # everything in archive/",

@@ -10,6 +10,7 @@ from farm.words import plain
 
 
 @click.command(
+    short_help="Take pauses back.",
     epilog=example(
         "farm resume                       # everything that was paused",
         "farm resume 'tiles/*'             # that pause only",

@@ -39,6 +39,7 @@ _NOT_DONE = {
 
 
 @click.command(
+    short_help="Run again what did not succeed.",
     epilog=example(
         "farm retry --failed",
         "farm retry build                  # by name also one that has succeeded",

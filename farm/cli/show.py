@@ -31,6 +31,7 @@ _OWN = ("run", "call", "prompt", "prompt_file")  # keys that say what a task doe
 
 
 @click.command(
+    short_help="Show a task, its attempts, output and what is next.",
     epilog=example(
         "farm show build",
         "farm show tiles/0-3 --json | jq .value",

@@ -26,6 +26,7 @@ BAR = 10  # columns of a progress bar
 
 
 @click.command(
+    short_help="Show what needs attention, what runs and what waits.",
     epilog=example(
         "farm status",
         "farm status --failed",
@@ -146,7 +147,7 @@ def _failures(report: Report, now: float) -> Iterator[str]:
     ]
     yield from _section("Needs attention", rows, len(failed))
     if failed and (skipped := report.counts[Status.SKIPPED]):
-        yield f"  {counted(skipped, 'task')} skipped because of such: farm retry revives both"
+        yield f"  {counted(skipped, 'task')} skipped because of these: farm retry runs both again"
 
 
 def _ago(finished: str, now: float) -> str:

@@ -20,6 +20,7 @@ from farm.words import plain
 
 
 @click.command(
+    short_help="Say who holds a task; free it if that one is dead.",
     epilog=example(
         "farm unlock build",
     ),

@@ -24,6 +24,7 @@ TIME_IS_UP = 124  # as timeout(1) says it
 
 
 @click.command(
+    short_help="Wait until tasks have ended.",
     epilog=example(
         "farm wait build test && ./deploy",
         "farm wait --timeout 1h            # all tasks there are",

@@ -26,6 +26,7 @@ Mark = tuple[str, float | None]  # where a task is, and since when (POSIX second
 
 
 @click.command(
+    short_help="Print a line for each change, until Ctrl-C.",
     epilog=example(
         "farm watch",
         "farm watch 'tiles/*' --failed",

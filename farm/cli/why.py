@@ -21,6 +21,7 @@ from farm.words import plain
 
 
 @click.command(
+    short_help="Say why a task does not run, or how it ended.",
     epilog=example(
         "farm why deploy",
     ),

@@ -18,6 +18,7 @@ from farm.words import duration, plain
 
 
 @click.command(
+    short_help="Show who works here, on what, and how well.",
     epilog=example(
         "farm workers",
         "farm workers --json | jq -r '.workers[].host'",
