@@ -12,6 +12,7 @@ import msgspec
 
 from farm import register, unlock
 from farm.control import Control
+from farm.crew import Running
 from farm.history import History, read_history
 from farm.life import LifeLock, observe
 from farm.locate import did_you_mean
@@ -19,7 +20,7 @@ from farm.look import Look, read_look
 from farm.needs import Needs
 from farm.pattern import is_glob
 from farm.project import Project
-from farm.report import Running, Survey
+from farm.report import Survey
 from farm.result import VERSION, Attempt, posix, reason
 from farm.states import State, Status
 from farm.task import Task

@@ -258,8 +258,9 @@ class Farm:
             try:
                 mine = process.environ().get("FARM_PROJECT") == str(self.root)
                 mine = mine or str(self.root) in process.cmdline()
+                runs = process.status() != psutil.STATUS_ZOMBIE
             except psutil.Error:
                 continue  # gone, or another user's
-            if mine and process.status() != psutil.STATUS_ZOMBIE:
+            if mine and runs:
                 found.append(process)
         return found

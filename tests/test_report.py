@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from farm import process
+from farm.crew import parse_progress
 from farm.health import Health, write_health
 from farm.ledger import Claimed, Ended, Ledger
 from farm.life import Life
 from farm.process import Identity
 from farm.project import Project
-from farm.report import Report, Survey, parse_progress
+from farm.report import Report, Survey
 from farm.states import Why
 
 NOW = 1_000_000.0  # POSIX seconds

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from farm.cli.screen import MOST_ROWS, Pace, block, ended_lines, headline
+from farm.crew import Running
 from farm.journal import Entry
-from farm.report import Report, Running
+from farm.report import Report
 from farm.states import State, Status, Why
 from farm.words import duration, plain
 from tests.driver import Farm

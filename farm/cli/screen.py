@@ -16,8 +16,9 @@ from typing import Self
 import click
 
 from farm.cli.terminal import fit, padded
+from farm.crew import Running
 from farm.journal import Entry
-from farm.report import Report, Running
+from farm.report import Report
 from farm.states import State, Status
 from farm.words import duration, plain
 

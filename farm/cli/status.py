@@ -15,7 +15,8 @@ from farm.cli.common import (
     read_project,
 )
 from farm.cli.terminal import fit, styled, table, width
-from farm.report import Report, Running, Survey, age
+from farm.crew import Running
+from farm.report import Report, Survey, age
 from farm.result import posix
 from farm.selection import WORDS, Choice
 from farm.states import FAILURES, State, Status

@@ -13,7 +13,7 @@ from farm.cli.common import (
     read_project,
 )
 from farm.cli.terminal import fit, table, width
-from farm.report import SupervisorView, WorkerView, crew
+from farm.crew import SupervisorView, WorkerView, crew
 from farm.words import duration, plain
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from farm.cli.status import MOST_ROWS, describe, headline, progress
+from farm.crew import Running, WorkerView
 from farm.health import Health, write_health
 from farm.life import Life
 from farm.project import Project
-from farm.report import Failure, Report, Running, Waits, WorkerView
+from farm.report import Failure, Report, Waits
 from farm.result import rfc3339
 from farm.states import State, Status, Why
 from tests import attempts

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from farm.cli.workers import describe
+from farm.crew import SupervisorView, WorkerView
 from farm.life import Life
 from farm.project import Project
-from farm.report import SupervisorView, WorkerView
 from tests.cli.conftest import Run
 from tests.driver import Farm
 from tests.lives import FOREIGN, lay_life_file

@@ -34,7 +34,8 @@ def test_a_short_storm_breaks_no_promise(tmp_path: Path) -> None:
 
 
 def test_the_same_storm_catches_a_naive_lock(tmp_path: Path) -> None:
-    short = ["--seconds", "12", "--tasks", "200", "--plug", str(NAIVE)]
+    short = ["--seconds", "10", "--tasks", "120", "--patience", "5"]
+    short += ["--plug", str(NAIVE)]
     storms = [torture(tmp_path, *short, "--seed", str(seed)) for seed in SEEDS]
     said = [storm.communicate()[0] for storm in storms]
 

@@ -28,6 +28,7 @@ MOST_SHOWN = 20  # violations
     show_default=True,
     help="What is done to them; none is a farm in peace.",
 )
+@click.option("--patience", type=float, default=120.0, help="Seconds to come to rest.")
 @click.option("--fs", type=click.Path(), help="The folder to make the project in.")
 @click.option(
     "--plug",
@@ -42,6 +43,7 @@ def main(
     tasks: int,
     workers: int,
     faults: str,
+    patience: float,
     fs: str | None,
     plug: str | None,
     keep: bool,
@@ -56,7 +58,7 @@ def main(
     seed = random.randrange(1 << 31) if seed is None else seed
     root = Path(tempfile.mkdtemp(prefix="torture-", dir=fs)) / "project"
     click.echo(f"seed {seed}, {tasks} tasks, {workers} workers, {root}")
-    storm = Storm(root, Options(seed, tasks, workers, chosen, plug))
+    storm = Storm(root, Options(seed, tasks, workers, chosen, patience, plug))
     try:
         storm.begin()
         storm.rage(time.monotonic() + seconds)

@@ -31,7 +31,6 @@ SETTINGS = "max_lost = 900\nheartbeat = 0.5\nheartbeat_timeout = 3\ngrace = 1\n"
 RETRIES = {"max": 200, "base_delay": 0.02, "max_delay": 0.1}
 LONGEST_STOP = 2.0  # seconds; one in ten is stopped beyond every deadline instead
 BEYOND = 5.0  # seconds
-PATIENCE = 120.0  # seconds for everything to end once it is calm
 DROPPING = 0.8  # of the time; then the rest is tormented without new tasks
 PAUSE = (0.005, 0.06)  # seconds between two acts
 
@@ -43,6 +42,7 @@ class Options(NamedTuple):
     tasks: int
     workers: int
     faults: frozenset[str]
+    patience: float  #: seconds for everything to end once it is calm
     plug: str | None  #: a folder for PYTHONPATH, whose sitecustomize breaks farm
 
 
@@ -301,21 +301,26 @@ class Storm:
     def calm(self) -> None:
         """Let everything end: first the tasks, then what works on them."""
         self._let_go(float("inf"))
-        for _, _, popen in self._verbs:
-            popen.wait(PATIENCE)
+        for verb, task_id, popen in self._verbs:
+            self._wait(popen, f"farm {verb} {task_id}")
         self._let_go(float("inf"))
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + self.options.patience
         while self._missing() and time.monotonic() < until:
             self._replace_the_dead()
             time.sleep(0.2)
         for _, popen in self._crew:
             popen.terminate()
-        for _, popen in self._crew:
-            popen.wait(PATIENCE)
+        for command, popen in self._crew:
+            self._wait(popen, f"farm {command[0]}")
         # Whoever was killed at the very end is tidied up after by the next to come.
-        self._farm("supervise", str(self.root), "-j", "1", "--until-done").wait(
-            PATIENCE
-        )
+        last = self._farm("supervise", str(self.root), "-j", "1", "--until-done")
+        self._wait(last, "the last farm supervise --until-done")
+
+    def _wait(self, popen: "subprocess.Popen[bytes]", what: str) -> None:
+        try:
+            popen.wait(self.options.patience)
+        except subprocess.TimeoutExpired:
+            self._broken.append(f"{what} did not end")
 
     def _missing(self) -> list[str]:
         return [i for i in self._dropped if not _is_there(self._result(i))]
