@@ -87,7 +87,8 @@ class Control:
     def read(self) -> Orders:
         """The orders in force."""
         self._mtime_ns = self._mtime()
-        self._settled = time.time_ns() - self._mtime_ns > _RACY_NS
+        # A file server's clock may be ahead of ours, and for long.
+        self._settled = abs(time.time_ns() - self._mtime_ns) > _RACY_NS
         try:
             names = sorted(os.listdir(self._folder))
         except FileNotFoundError:

@@ -101,4 +101,7 @@ def _remove(path: str, listed: LogFile) -> bool:
         return False
     if (seen.st_size, seen.st_mtime) != (listed.size, listed.mtime):
         return False  # a new run writes it
-    return disk.unlink(path)
+    try:
+        return disk.unlink(path)
+    except OSError:
+        return False  # immutable, say: the others must not stay because of it

@@ -89,7 +89,8 @@ def revive(
         if project.task_signature(task_id) is None:
             return Revival.GONE
         head = register.look(project, task_id)
-        if not isinstance(head, Head):
+        # A verdict on a file that was mended since is none: the next claim runs it.
+        if not isinstance(head, Head) or register.is_outdated(project, task_id, head):
             return _hurry(ledger, now)
         if head != seen:
             return Revival.CHANGED

@@ -59,6 +59,7 @@ class Stop:
         self.interruptible = ""  #: token of the callable that runs: we may raise in it
         self.cancelled = ""  #: token of the attempt that is to end
         self._cancelled_at = 0.0  # monotonic seconds
+        self._interrupted = ""  # token of the attempt in which we have raised
 
     @property
     def soon(self) -> bool:
@@ -130,6 +131,9 @@ class Stop:
             raise StoppedAtOnceError
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        # RACE: the signal may arrive when the next callable runs already.
-        if self.interruptible and self.interruptible == self.cancelled:
+        # RACE: the signal may arrive when the next callable runs already. Once for
+        # each attempt: what it does to tidy up has the whole grace.
+        running = self.interruptible
+        if running and running == self.cancelled != self._interrupted:
+            self._interrupted = running
             raise TaskCancelledError

@@ -185,7 +185,8 @@ class Supervisor:
         if orders.drain:
             self.stop.ask_once(DRAIN)
         wanted = orders.scale.get(self._host)
-        if wanted is not None:
+        # To a worker that was asked to stop, being asked once more means "at once".
+        if wanted is not None and not self.stop.soon:
             self._scale(wanted)
             control.withdraw(self._project, control.scale_name(self._host))
 

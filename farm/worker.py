@@ -162,7 +162,7 @@ class Worker:
         """End the running attempt, and a callable that does not yield with us."""
         asked_for = self.stop.cancel(running.token)
         is_stuck = self.stop.interruptible == running.token
-        if is_stuck and asked_for > self.settings.grace:
+        if is_stuck and asked_for > max(self.settings.grace, self.settings.heartbeat):
             # RACE: it may end in this moment; then the attempt that has just begun
             # is lost with us, which costs it nothing but time.
             faulthandler.dump_traceback(file=self.capture.stacks)

@@ -279,3 +279,11 @@ def test_a_change_in_the_same_moment_is_looked_at_once_more(project: Project) ->
 
     assert not there.moved()
     assert there.changed()
+
+
+def test_a_folder_from_the_future_is_not_looked_at_for_ever(project: Project) -> None:
+    os.utime(project.control, (4e9, 4e9))
+    control = Control(project)
+    control.read()
+
+    assert not control.changed()

@@ -61,7 +61,7 @@ def command(
         end = work_stealing_loop(worker, until_done=until_done)
         worker.say(f"worker {worker.life.name} ends: {_reason(worker, end)}")
         environ = worker.secrets.back_into(os.environ)
-    if end is LoopEnd.RELOAD:
+    if end is LoopEnd.RELOAD and not worker.stop.soon:  # asked while hooks finished
         _start_afresh(there, environ, supervisor, until_done=until_done)
     if end is LoopEnd.UNWELL:
         return UNWELL

@@ -398,3 +398,14 @@ def test_a_late_owner_does_not_commit_over_it(farm: Farm) -> None:
     assert json.loads(fenced[0].read_text())["worker"] != result["worker"]
     assert unfinished is None
     assert slow.poll() is None
+
+
+def test_an_invalid_task_that_was_mended_is_ready_by_itself(
+    run: Run, project: Project
+) -> None:
+    drop(project, "a")
+    verdict = {"status": "invalid", "sha256": "of other bytes"}
+    Path(project.result_path("a")).write_text(json.dumps(verdict))
+    code, _, err = run("retry", "-C", project.root, "a")
+
+    assert (code, "somebody" in err) == (0, False)
