@@ -36,7 +36,7 @@ from farm.journal import VERBS, Entry, note
 from farm.ledger import Final, Ledger
 from farm.look import read_look
 from farm.needs import Needs
-from farm.project import Project
+from farm.project import MOVED, Project
 from farm.result import parse_head
 from farm.shelf import ArchiveError, Pair
 
@@ -161,7 +161,7 @@ def _move_all(project: Project, holder: Holder, moving: str, moved: Moved) -> No
     left = {}
     for pair in shelf.pairs(moving):
         try:
-            _remove(project, holder, pair)
+            _remove(project, pair)
             moved.ids.append(pair.id)
         except _PASSED_OVER as error:
             left[pair.id] = _words(error)
@@ -177,9 +177,10 @@ def _move_all(project: Project, holder: Holder, moving: str, moved: Moved) -> No
     moved.file = shelf.publish(moving)
 
 
-def _remove(project: Project, holder: Holder, pair: Pair) -> None:
+def _remove(project: Project, pair: Pair) -> None:
     """Remove task and result if they are still those of the line, or one is gone."""
     with _locked(project, pair.id) as ledger:
+        _give_back_other(project, pair)
         lies = _lies(project, pair)
         if lies is _Lies.OTHER:
             raise _StaysError(_CHANGED)
@@ -188,25 +189,40 @@ def _remove(project: Project, holder: Holder, pair: Pair) -> None:
             # for a new task of this name.
             ledger.append(Final(head.status))
         if lies is _Lies.WHOLE and pair.task is not None:
-            _remove_task(project, holder, pair.id, pair.task.encode())
+            _remove_task(project, pair)
         disk.unlink(project.result_path(pair.id))
 
 
-def _remove_task(project: Project, holder: Holder, task_id: str, raw: bytes) -> None:
-    """Remove a task file if it has these bytes.
+def _remove_task(project: Project, pair: Pair) -> None:
+    """Remove a task file if it is still that of the line.
 
     RACE: people drop files without a lock, so another may have come since the look.
     What was moved away is looked at once more, and put back if it is not ours.
     """
-    path = project.task_path(task_id)
-    aside = project.aside_path(holder.name, "archived")
-    if not disk.move(path, aside):
-        return
-    if _read(aside) != raw:
-        disk.link_new(aside, path)
-        disk.unlink(aside)
+    aside = _moved_path(project, pair.id)
+    if disk.move(project.task_path(pair.id), aside) and _give_back_other(project, pair):
         raise _StaysError(_CHANGED)
+
+
+def _give_back_other(project: Project, pair: Pair) -> bool:
+    """What was moved away is removed if it is the line's, else put back: if it was.
+
+    Also called before a move, for a run that was killed right after it: only here a
+    file of a person's lies in `.farm/tmp` alone, so nobody sweeps it from there.
+    """
+    aside = _moved_path(project, pair.id)
+    raw = _read(aside)
+    other = raw is not None and (pair.task is None or raw != pair.task.encode())
+    if other:
+        disk.link_new(aside, project.task_path(pair.id))
     disk.unlink(aside)
+    return other
+
+
+def _moved_path(project: Project, task_id: str) -> str:
+    """One name for each task, so that who is killed leaves it to who comes next."""
+    digest = blake2b(task_id.encode(), digest_size=16).hexdigest()
+    return project.aside_path(MOVED, digest)
 
 
 # -- from an archive into tasks/ --------------------------------------------------

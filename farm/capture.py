@@ -10,6 +10,7 @@ If the worker dies, the scratch files keep its name, and whoever settles its ope
 attempt moves them to that attempt's logs (`inherit`).
 """
 
+import faulthandler
 import os
 import sys
 from contextlib import suppress
@@ -18,9 +19,10 @@ from typing import TextIO
 from farm import disk
 from farm.project import Project
 
+CANCELLED_IN = "cancelled in "  #: then a token: first line of stacks left by a cancel
 _SUFFIXES = {1: "out", 2: "err"}
 _NAMES = {1: "stdout", 2: "stderr"}
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Capture:
@@ -42,6 +44,11 @@ class Capture:
             self._saved[fd] = os.dup(fd)  # not inherited by children
             self._point(fd)
         self.stacks = os.open(self._stacks_path, _FLAGS, disk.FILE_MODE)
+
+    def leave_stacks(self, token: str) -> None:
+        """Write down, before we end, where all threads are; it was this attempt's."""
+        os.write(self.stacks, f"{CANCELLED_IN}{token}\n".encode())
+        faulthandler.dump_traceback(file=self.stacks)
 
     def _point(self, fd: int) -> None:
         scratch = os.open(self._paths[fd], _FLAGS, disk.FILE_MODE)

@@ -21,7 +21,7 @@ from enum import StrEnum
 import msgspec
 
 from farm import disk, life, process, register
-from farm.capture import inherit
+from farm.capture import CANCELLED_IN, inherit
 from farm.config import Settings
 from farm.control import Control
 from farm.errors import TaskFileError
@@ -188,16 +188,20 @@ def mark_of(past: Past, inode: tuple[int, int]) -> Mark:
 def vanished(project: Project, past: Past, now: float) -> Ended:
     """How an attempt ended whose owner is dead.
 
-    An order to cancel it still holds: its worker may have ended to obey. A worker that was stuck in a callable past its deadline was ended by its own
-    watchdog, which left the stacks of all threads: then it timed out, and that
-    counts. Any other disappearance is `lost` and does not.
+    An order to cancel it still holds: its worker may have ended to obey, and left
+    the stacks of all threads under the attempt's token. Stacks without a token are
+    those of a callable that was stuck past its deadline, when the worker's own
+    watchdog ended it: that is a time-out, and counts. Any other disappearance is
+    `lost` and does not.
     """
     owner = past.claimed
     stacks = _left_stacks(project.aside_path(owner.holder, "stacks"))
-    if Control(project).read().cancels_run(owner.task, owner.token):
+    by_cancel = stacks.startswith(CANCELLED_IN)
+    ours = stacks.startswith(f"{CANCELLED_IN}{owner.token}\n")
+    if ours or Control(project).read().cancels_run(owner.task, owner.token):
         why, message = Why.CANCELLED, "cancelled while it ran"
         error = Error("cancelled", message, traceback=stacks or None)
-    elif stacks and owner.timeout is not None:
+    elif stacks and not by_cancel and owner.timeout is not None:
         why, message = Why.TIMED_OUT, f"timed out after {owner.timeout:g} s, stuck in C"
         error = Error("timeout", message, traceback=stacks)
     else:

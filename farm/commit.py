@@ -1,7 +1,8 @@
 """End an attempt: make it the task's result, or give the task back.
 
     finish(claim, outcome)   a run is over: commit, or note it and retry later
-    conclude(hold, ...)      a result without a run: skipped, invalid, lost ...
+    conclude(hold, ...)      a result without a run: skipped, invalid, cancelled
+    exhaust(exhausted)       what earlier attempts came to: lost, failed ...
 
 Each of them lets the lock go when it returns. A result is linked only after
 `still_ours` said that nobody else can have worked on the task; if it says no,
@@ -87,29 +88,20 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
 def conclude(
     desk: Desk, held: Hold, status: Status, error: Error, sha256: str | None
 ) -> Ending:
-    """Commit a result that no run of ours brought about."""
-    past = held.past(sha256)
-    last = past[-1].ended if past else None
-    started = past[-1].claimed.acquired_at if past else held.since
+    """Commit a result that no run brought about: it starts and ends with this hold."""
     result = Result(
         version=VERSION,
         id=held.id,
         status=status,
-        started=rfc3339(started),
-        finished=rfc3339(last.finished if last else held.since),
-        duration_s=round(last.finished - past[-1].claimed.acquired_at, 6)
-        if last
-        else 0.0,
+        started=rfc3339(held.since),
+        finished=rfc3339(held.since),
+        duration_s=0.0,
         worker=desk.holder.name,
         host=desk.holder.who.host,
         sha256=sha256,
-        attempts=[attempt_of(p) for p in past],
+        attempts=[attempt_of(p) for p in held.past(sha256)],
         stdout="",
         stderr="",
-        exit_code=last.exit_code if last else None,
-        signal=last.signal if last else None,
-        stdout_path=last.stdout_path if last else None,
-        stderr_path=last.stderr_path if last else None,
         error=error,
     )
     return _commit(desk, held, result, None)
@@ -117,14 +109,33 @@ def conclude(
 
 def exhaust(desk: Desk, taken: Exhausted) -> Ending:
     """Commit what a task's history already says: it may not run again."""
-    last = taken.past[-1].ended
-    vanished = sum(ended.why == Why.LOST for ended in endings(taken.past))
-    error = last.error if last else None
+    opened, last = taken.past[-1].claimed, taken.past[-1].ended
+    assert last is not None, "only ended attempts are history"  # noqa: S101 - for mypy
+    error = last.error or Error("failed", "its last attempt failed")
     if taken.status is Status.LOST:
+        vanished = sum(ended.why == Why.LOST for ended in endings(taken.past))
         message = f"{vanished} attempts vanished with their worker; the last one:"
-        error = Error("lost", f"{message} {error.message if error else 'unknown'}")
-    error = error or Error("failed", "its last attempt failed")
-    return conclude(desk, taken.hold, taken.status, error, taken.sha256)
+        error = Error("lost", f"{message} {error.message}")
+    result = Result(
+        version=VERSION,
+        id=taken.hold.id,
+        status=taken.status,
+        started=rfc3339(opened.acquired_at),
+        finished=rfc3339(last.finished),
+        duration_s=round(last.finished - opened.acquired_at, 6),
+        worker=desk.holder.name,
+        host=desk.holder.who.host,
+        sha256=taken.sha256,
+        attempts=[attempt_of(p) for p in taken.past],
+        exit_code=last.exit_code,
+        signal=last.signal,
+        stdout="",
+        stderr="",
+        stdout_path=last.stdout_path,
+        stderr_path=last.stderr_path,
+        error=error,
+    )
+    return _commit(desk, taken.hold, result, None)
 
 
 # -- steps ---------------------------------------------------------------------

@@ -17,6 +17,7 @@ that holds no order is nobody's business and stays.
 
 import os
 import re
+import secrets
 import time
 from urllib.parse import unquote
 
@@ -105,20 +106,31 @@ class Control:
 
     def _scale(self, names: list[str]) -> dict[str, int]:
         said = {n.removeprefix(_SCALE): self._text(n) for n in _begin(names, _SCALE)}
-        return {h: int(t) for h, t in said.items() if _COUNT.fullmatch(t)}
+        counts = {host: worker_count(text) for host, text in said.items()}
+        return {host: count for host, count in counts.items() if count is not None}
 
     def _text(self, name: str) -> str:
-        try:
-            raw = disk.read_file(f"{self._folder}/{name}")
-        except OSError:
-            return "unreadable"  # taken back in this moment, or no file: no order
-        return raw.decode(errors="replace").strip()
+        said = _says(f"{self._folder}/{name}")
+        return "unreadable" if said is None else said
 
     def _mtime(self) -> int:
         try:
             return os.stat(self._folder).st_mtime_ns
         except FileNotFoundError:
             return 0
+
+
+def worker_count(text: str | None) -> int | None:
+    """What a `scale-<host>` file asks for; None if that is no such number."""
+    return int(text) if text is not None and _COUNT.fullmatch(text) else None
+
+
+def _says(path: str) -> str | None:
+    """What an order says; None if it was taken back in this moment, or is no file."""
+    try:
+        return disk.read_file(path).decode(errors="replace").strip()
+    except OSError:
+        return None
 
 
 def _begin(names: list[str], prefix: str) -> list[str]:
@@ -158,9 +170,29 @@ def pause_name(glob: str | None) -> str:
 
 
 def give(project: Project, name: str, text: str = "") -> None:
-    """Give an order in one step; OSError if the disk does not take it."""
-    aside = project.aside_path(f"order-{os.getpid()}", "new")
-    disk.replace(f"{project.control}/{name}", text.encode(), aside)
+    """Give an order in one step; OSError if the disk does not take it.
+
+    One that says the same already is left as it is: whoever looks need not look again.
+    """
+    path = f"{project.control}/{name}"
+    if _says(path) == text:
+        return
+    aside = project.aside_path("order", secrets.token_hex(8))
+    disk.replace(path, text.encode(), aside)
+
+
+def take(project: Project, name: str) -> str | None:
+    """Take an order away to obey it: what it says, or None if it is gone.
+
+    RACE: somebody may give the next one meanwhile; so it is moved away before it is
+    read, and what comes after the move is an order of its own.
+    """
+    aside = project.aside_path("order", secrets.token_hex(8))
+    if not disk.move(f"{project.control}/{name}", aside):
+        return None
+    said = _says(aside)
+    disk.unlink(aside)
+    return said
 
 
 def withdraw(project: Project, name: str) -> bool:
@@ -173,6 +205,6 @@ def withdraw(project: Project, name: str) -> bool:
 
 def nudge(project: Project) -> None:
     """Make every worker look anew: an order that says nothing, taken back at once."""
-    name = f"look-{os.getpid()}"
+    name = f"look-{secrets.token_hex(4)}"
     give(project, name)
     withdraw(project, name)

@@ -4,7 +4,8 @@
     hooks.end(patience, ...)        at the worker's end
 
 `on_failure` runs for results that are failed, timed_out, lost or invalid, `on_done`
-for every result. A string goes to `sh -c` and finds the result's path as `$1`; a list
+for every result that a worker commits (not for those of verbs: whoever calls `farm
+cancel` knows). A string goes to `sh -c` and finds the result's path as `$1`; a list
 gets it as its last word. Hooks run in the project's folder, one after the other, in a
 thread of their own: whatever they do, no task waits for them (but a worker that ends,
 or starts afresh with a changed module, lets them finish), and a worker only says how
@@ -87,9 +88,11 @@ class Hooks:
             return
         with self._lock:  # RACE: none may begin after we gave up
             self._given_up = True
-            self._kill()
+            killed = self._kill()
             left = self._fired - self._begun
-        self._say(f"hooks {how}: {left} were not run")
+        said = ["one was killed"] if killed else []
+        said += [f"{left} not run"] if left else []
+        self._say(f"hooks {how}: {', '.join(said)}")
 
     def _run_all(self) -> None:
         while (due := self._due.get()) is not None and not self._given_up:
@@ -132,8 +135,11 @@ class Hooks:
             return f"took longer than {LONGEST:g} s and was killed"
         return f"ended with code {code}" if code else ""
 
-    def _kill(self) -> None:
+    def _kill(self) -> bool:
+        """End the one that runs; whether one did."""
         running = self._running
-        if running is not None and running.poll() is None:
-            with suppress(ProcessLookupError):  # it ended in this moment
-                os.killpg(running.pid, signal.SIGKILL)
+        if running is None or running.poll() is not None:
+            return False
+        with suppress(ProcessLookupError):  # it ended in this moment
+            os.killpg(running.pid, signal.SIGKILL)
+        return True

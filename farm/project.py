@@ -27,6 +27,7 @@ from farm.task import check_id
 
 TASK, RESULT = ".json", ".result.json"
 CHECK = ".farm-check-"  # beginning of names that a trial of the mount makes in tasks/
+MOVED = "archived"  # beginning of names in .farm/tmp that may hold a person's only copy
 MAX_TASK_BYTES = 50 * 1024 * 1024
 _LONGEST = 200  # bytes of an id in a file name; leaves room for prefix and suffix
 

@@ -24,7 +24,7 @@ from farm.journal import REBUILT, note
 from farm.ledger import Claimed, Ledger, Past, open_attempt, peek
 from farm.listing import Listing
 from farm.process import Identity
-from farm.project import CHECK, Project
+from farm.project import CHECK, MOVED, Project
 from farm.result import posix
 from farm.results import Known
 
@@ -116,14 +116,14 @@ def _open_holders(project: Project) -> set[str]:
 
 def _remove_strays(project: Project, before: float) -> None:
     """Temporary files of those who died before or after they had a life file."""
-    alive = set(project.worker_names())
+    spared = {MOVED, *project.worker_names()}
     for folder, wanted in ((project.tmp, ""), (project.tasks, CHECK)):
         with os.scandir(folder) as entries:
             strays = [
                 entry.path
                 for entry in entries
                 if entry.name.startswith(wanted)
-                and entry.name.split(".")[0] not in alive
+                and entry.name.split(".")[0] not in spared
                 and entry.is_file(follow_symlinks=False)
                 and entry.stat(follow_symlinks=False).st_mtime < before
             ]

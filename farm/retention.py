@@ -3,7 +3,7 @@
     trim(project, settings, now)     every hour or so: remove them; how many
     expired(...)                     pure: their names
 
-Logs of a task whose ledger lies in `.farm/locks` stay: it is unfinished or running.
+Logs of a task whose ledger in `.farm/locks` is open stay: it is unfinished or running.
 So does what is no task's log (`worker-N.log`: a living worker has it open). The size
 that is bounded is that of all files there, but only logs of ended tasks are removed
 for it.
@@ -15,12 +15,13 @@ written since it was listed stays. Two processes may trim at once.
 
 import os
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Iterator, Set
 
 import msgspec
 
 from farm import disk
 from farm.config import Settings
+from farm.ledger import peek
 from farm.project import Project
 
 EVERY = 3600.0  # seconds between two times that one process trims
@@ -69,12 +70,24 @@ def expired(
 def trim(project: Project, settings: Settings, now: float) -> int:
     """Remove the logs that the settings let go; how many. OSError as the disk says."""
     listed = {file.name: file for file in _listed(project.logs)}
-    found = map(_LEDGER.fullmatch, project.ledger_names())
-    open_keys = {ledger["key"] for ledger in found if ledger is not None}
+    open_keys = set(_open_keys(project))
     names = expired(
         listed.values(), open_keys, now, settings.logs_keep, settings.logs_max_total
     )
     return sum(_remove(f"{project.logs}/{name}", listed[name]) for name in names)
+
+
+def _open_keys(project: Project) -> Iterator[str]:
+    """The keys of tasks that are unfinished: a ledger is removed with the result.
+
+    On a network file system it stays, without a line after its last `final`.
+    """
+    for name in project.ledger_names():
+        ledger = _LEDGER.fullmatch(name)
+        if ledger is None:
+            continue
+        if not project.network or peek(f"{project.locks}/{name}"):
+            yield ledger["key"]
 
 
 def _listed(folder: str) -> list[LogFile]:

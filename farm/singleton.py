@@ -1,4 +1,4 @@
-"""One supervisor for each host and project, by a lock of its own.
+"""One supervisor for each host name and project, by a lock of its own.
 
 The lock is held as long as the supervisor lives, so everybody can ask who supervises
 (`supervisors`), over a mount too. The file stays when it ends, which is harmless.
@@ -28,9 +28,10 @@ class Singleton:
             owner = disk.read_fd(self._fd).decode(errors="replace").strip()
             os.close(self._fd)
             raise BusyError(
-                f"{project.root} already has a supervisor on this host: process"
+                f"{project.root} already has a supervisor on {who.host}: process"
                 f" {owner}. Add workers with: farm worker {project.root}, or change"
-                " how many it keeps with: farm scale N"
+                " how many it keeps with: farm scale N. If that process is in another"
+                " container or on another machine, give this one a host name of its own"
             )
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{who.pid}\n".encode(), 0)

@@ -11,6 +11,7 @@ how the worker died, for whoever inherits that task.
 """
 
 import os
+import secrets
 import subprocess
 import sys
 from contextlib import suppress
@@ -102,12 +103,11 @@ class Slot:
         if code == 0:
             self.start_at = now
             return SlotEnd.DONE, f"worker {name} ended"
-        how = f"was killed by {signal_name(-code)}"
-        if self._asked_at is not None:
-            how = f"had {self._silence} and was ended"
-        elif code > 0:
-            how = f"ended with code {code}{self._last_words()}"
-        self._rest(now, how)
+        if self._ended_with_its_task(name):
+            how, self.start_at = "ended with a callable that did not yield", now
+        else:
+            how = self._how(code)
+            self._rest(now, how)
         wait = self.start_at - now
         again = "at once" if wait <= 0 else f"in {wait:.1f} s"
         follows = "" if is_last or self.leaving else f"; another starts {again}"
@@ -115,9 +115,21 @@ class Slot:
             self._write_down(name, how)
         return SlotEnd.DIED, f"worker {name} {how}{follows}"
 
+    def _ended_with_its_task(self, name: str) -> bool:
+        """Whether its own watchdog ended it, which left the stacks of all threads."""
+        return disk.read_tail(self._project.aside_path(name, "stacks"), 0)[1] > 0
+
+    def _how(self, code: int) -> str:
+        if self._asked_at is not None:
+            return f"had {self._silence} and was ended"
+        if code > 0:
+            return f"ended with code {code}{self._last_words()}"
+        return f"was killed by {signal_name(-code)}"
+
     def _write_down(self, name: str, how: str) -> None:
         if os.path.exists(self._project.life_path(name)):
-            write_health(self._project, name, Health(died=how), f"slot-{os.getpid()}")
+            writer = f"slot-{secrets.token_hex(8)}"
+            write_health(self._project, name, Health(died=how), writer)
 
     def look_after(self, now: float) -> str | None:
         """End a worker that neither beats nor computes; a sentence if so."""

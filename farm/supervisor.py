@@ -184,11 +184,12 @@ class Supervisor:
         orders = self._control.read()
         if orders.drain:
             self.stop.ask_once(DRAIN)
-        wanted = orders.scale.get(self._host)
         # To a worker that was asked to stop, being asked once more means "at once".
-        if wanted is not None and not self.stop.soon:
-            self._scale(wanted)
-            control.withdraw(self._project, control.scale_name(self._host))
+        if self._host in orders.scale and not self.stop.soon:
+            said = control.take(self._project, control.scale_name(self._host))
+            wanted = control.worker_count(said)
+            if wanted is not None:
+                self._scale(wanted)
 
     def _scale(self, wanted: int) -> None:
         """Keep so many workers: start more, or let the last ones finish and end."""
@@ -253,6 +254,9 @@ class Supervisor:
                 popen.wait()
         if left:
             _guarded(partial(self._sweep, time.monotonic()))
+        _guarded(self._end_drain)
+
+    def _end_drain(self) -> None:
         if self.stop.reason == DRAIN and not rescue.somebody_lives(self._project):
             control.withdraw(self._project, DRAIN)
 

@@ -9,7 +9,6 @@ beats in a thread of its own.
 """
 
 import errno
-import faulthandler
 import os
 import time
 from typing import Self
@@ -165,7 +164,7 @@ class Worker:
         if is_stuck and asked_for > max(self.settings.grace, self.settings.heartbeat):
             # RACE: it may end in this moment; then the attempt that has just begun
             # is lost with us, which costs it nothing but time.
-            faulthandler.dump_traceback(file=self.capture.stacks)
+            self.capture.leave_stacks(running.token)
             os._exit(STUCK)
 
     def _no_beat(self, error: OSError) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farm import archive, disk, journal, shelf
+from farm import archive, disk, journal, rescue, shelf
 from farm.claim import Holder
 from farm.errors import BusyError
 from farm.journal import Entry
@@ -612,3 +612,54 @@ def test_a_line_that_farm_cannot_have_written_is_never_restored(
     copies, faults = archive.catalogue(project)
 
     assert (copies, len(faults)) == ({}, 1)
+
+
+# -- a run that was killed between the move of a task and its look -------------------
+
+
+class Killed(BaseException):
+    """A SIGKILL at this very place, as far as the files can tell."""
+
+
+@pytest.fixture
+def dropped_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A person drops other bytes just before the move, and the run is killed after."""
+    other = b'{"run": "echo new"}'
+    lay(project, "a")
+    move = disk.move
+
+    def drop_and_die(path: str, new: str) -> bool:
+        if path == project.task_path("a"):
+            Path(path).write_bytes(other)
+            move(path, new)
+            raise Killed
+        return move(path, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "move", drop_and_die)
+        with pytest.raises(Killed):
+            pack(project, "a")
+    return other
+
+
+def test_a_task_dropped_anew_survives_the_sweeps_until_somebody_archives(
+    project: Project, dropped_anew: bytes
+) -> None:
+    rescue.sweep(project, ME, NOW, max_age=-1e9)
+    archive.finish(project, ME)
+
+    assert lies(project, "a")[0] == dropped_anew
+
+
+def test_what_was_moved_and_is_the_lines_own_is_removed(project: Project) -> None:
+    lay(project, "a")
+    moving = shelf.moving_path(project, NOW)
+    pair = Pair("a", TASK.decode(), result(token="a").decode())
+    shelf.write(moving, [pair], project.aside_path("me", "archive"))
+    aside = archive._moved_path(project, "a")
+    Path(project.task_path("a")).rename(aside)
+    archive.finish(project, ME)
+
+    assert lies(project, "a") == (None, None)
+    assert packed(project) == ["a"]
+    assert not Path(aside).exists()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from farm import control
+from farm import control, disk
 from farm.control import Control, Orders
 from farm.errors import UsageError
 from farm.project import Project
@@ -287,3 +287,37 @@ def test_a_folder_from_the_future_is_not_looked_at_for_ever(project: Project) ->
     control.read()
 
     assert not control.changed()
+
+
+def test_an_order_that_is_taken_is_gone(project: Project) -> None:
+    control.give(project, "scale-host", "4")
+
+    assert control.take(project, "scale-host") == "4"
+    assert control.take(project, "scale-host") is None
+
+
+def test_an_order_given_while_an_older_one_is_read_is_kept(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control.give(project, "scale-host", "4")
+    read = disk.read_file
+
+    def meanwhile(path: str) -> bytes:
+        monkeypatch.setattr(disk, "read_file", read)
+        control.give(project, "scale-host", "7")
+        return read(path)
+
+    monkeypatch.setattr(disk, "read_file", meanwhile)
+    first = control.take(project, "scale-host")
+
+    assert (first, control.take(project, "scale-host")) == ("4", "7")
+
+
+def test_an_order_that_says_the_same_again_wakes_nobody(project: Project) -> None:
+    control.give(project, "cancel-a", "token")
+    os.utime(project.control, (0, 0))
+    there = Control(project)
+    there.read()
+    control.give(project, "cancel-a", "token")
+
+    assert not there.moved()

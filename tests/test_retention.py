@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from farm import disk, retention
+from farm import disk, process, retention
 from farm.config import Settings
-from farm.ledger import Ledger
+from farm.ledger import Claimed, Final, Ledger
 from farm.project import Project
 from farm.retention import LogFile, expired, trim
+from farm.states import Status
 
 NOW = 1_763_700_000.0
 DAY = 86_400.0
 MUCH = 1 << 40
+CLAIMED = Claimed("open", 1, "t0", "ada", process.identify(), NOW)
 
 
 def old(name: str, days: float = 100.0, size: int = 10) -> LogFile:
@@ -217,3 +219,22 @@ def test_without_a_folder_there_is_nothing_to_trim(project: Project) -> None:
     Path(project.logs).rmdir()
 
     assert trim(project, Settings(), NOW) == 0
+
+
+def test_where_ledgers_outlive_their_tasks_the_logs_of_ended_ones_go(
+    project: Project,
+) -> None:
+    project.network = True
+    lines: dict[str, Claimed | Final] = {
+        "ended": Final(Status.SUCCEEDED),
+        "open": CLAIMED,
+    }
+    for task_id, line in lines.items():
+        write(project, f"{task_id}.1.out")
+        ledger = Ledger.open(project.ledger_path(task_id))
+        assert ledger is not None
+        ledger.append(line)
+        ledger.let_go()
+    removed = trim(project, Settings(), NOW)
+
+    assert (removed, names(project)) == (1, ["open.1.out"])

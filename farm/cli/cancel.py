@@ -55,8 +55,8 @@ def command(place: Place, project: str | None, choice: Choice, *, as_json: bool)
     work.try_all(i for i in ids if i in named or survey.word(i) not in set(Status))
     if work.pending:
         click.echo(
-            f"{counted(len(work.pending), 'task')} being ended by the worker that runs"
-            " it, at its next heartbeat (Ctrl-C does not take that back)",
+            f"{counted(len(work.pending), 'task')} still running: ended at the next"
+            " heartbeat of whoever runs that (Ctrl-C does not take it back)",
             err=True,
         )
         poll.until(work.look)

@@ -235,6 +235,8 @@ class _Reader:
 
     def read(self) -> Iterator[bytes]:
         """What there is now."""
+        if os.fstat(self._fd).st_size < self._offset:
+            self._offset = 0  # emptied for a run of the same number
         while chunk := os.pread(self._fd, _CHUNK, self._offset):
             self._offset += len(chunk)
             yield chunk

@@ -16,6 +16,7 @@ from farm.control import give, pause_name
 from farm.ledger import Claimed, Ledger, open_attempt, peek
 from farm.project import Project
 from farm.report import survey
+from farm.result import rfc3339
 from farm.states import Why
 from tests.attempts import attempt
 from tests.cli.conftest import Run
@@ -98,6 +99,19 @@ def test_a_paused_task_ends_cancelled(
 
     assert code == 0
     assert result(project, "a")["status"] == "cancelled"
+
+
+def test_a_cancelled_task_has_ended_when_it_was_cancelled(
+    run: Run, project: Project
+) -> None:
+    drop(project, "a", retries=SLOW)
+    attempt(project, "a", Why.FAILED, time.time() - 3600)
+    before = rfc3339(time.time())
+    run("cancel", "-C", project.root, "a")
+    found = result(project, "a")
+
+    assert before <= found["finished"] == found["started"]
+    assert found["duration_s"] == 0.0
 
 
 def test_a_task_between_two_attempts_ends_cancelled_with_the_first(
@@ -309,7 +323,7 @@ def test_a_running_command_ends_cancelled(farm: Farm, task_id: str) -> None:
     ended = farm.farm("cancel", task_id)
 
     assert (ended.returncode, ended.stdout) == (0, f"{task_id}\n"), ended.stderr
-    assert "being ended by the worker" in ended.stderr
+    assert "1 task still running" in ended.stderr
     assert farm.status_of(task_id) == "cancelled"
     assert whys(farm, task_id) == ["cancelled"]
     assert orders(farm) == []
@@ -695,7 +709,7 @@ def test_ctrl_c_ends_the_verb_and_the_order_stands(farm: Farm) -> None:
     worker = farm.start_worker(FARM_HEARTBEAT="30", FARM_HEARTBEAT_TIMEOUT="90")
     gate.wait_reached()
     verb = farm.start("cancel", "a")
-    wait_until(lambda: "Ctrl-C does not take that back" in said(farm, verb))
+    wait_until(lambda: "Ctrl-C does not take it back" in said(farm, verb))
     wait_ordered(farm, "a")
     farm.signal(verb, signal.SIGINT)
     code = verb.wait(30)

@@ -554,6 +554,9 @@ def test_a_callable_stuck_in_c_code_times_out(farm: Farm) -> None:
     assert result["attempts"][0]["counted"] is True
     assert "stuck_in_c.py" in result["error"]["traceback"]
     assert farm.status_of("other") == "succeeded"
+    assert "ended with a callable that did not yield; another starts at once" in (
+        farm.describe()
+    )
 
 
 def test_a_worker_alone_that_was_stuck_in_c_code_leaves_a_timeout(farm: Farm) -> None:

@@ -205,7 +205,7 @@ def test_a_worker_that_is_stopped_twice_does_not_wait_for_hooks(farm: Farm) -> N
     code = worker.wait(40)
 
     assert code == 130
-    assert "1 were not run" in said(farm)
+    assert "one was killed, 1 not run" in said(farm)
     assert "longer than 30 s" not in said(farm)
 
 
