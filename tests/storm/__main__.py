@@ -28,7 +28,12 @@ MOST_SHOWN = 20  # violations
     show_default=True,
     help="What is done to them; none is a farm in peace.",
 )
-@click.option("--patience", type=float, default=120.0, help="Seconds to come to rest.")
+@click.option(
+    "--pace", type=float, default=25.0, show_default=True, help="How many a second."
+)
+@click.option(
+    "--patience", type=float, default=120.0, help="Seconds that nothing may end."
+)
 @click.option("--fs", type=click.Path(), help="The folder to make the project in.")
 @click.option(
     "--plug",
@@ -43,6 +48,7 @@ def main(
     tasks: int,
     workers: int,
     faults: str,
+    pace: float,
     patience: float,
     fs: str | None,
     plug: str | None,
@@ -58,7 +64,7 @@ def main(
     seed = random.randrange(1 << 31) if seed is None else seed
     root = Path(tempfile.mkdtemp(prefix="torture-", dir=fs)) / "project"
     click.echo(f"seed {seed}, {tasks} tasks, {workers} workers, {root}")
-    storm = Storm(root, Options(seed, tasks, workers, chosen, patience, plug))
+    storm = Storm(root, Options(seed, tasks, workers, chosen, pace, patience, plug))
     try:
         storm.begin()
         storm.rage(time.monotonic() + seconds)

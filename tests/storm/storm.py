@@ -31,8 +31,19 @@ SETTINGS = "max_lost = 900\nheartbeat = 0.5\nheartbeat_timeout = 3\ngrace = 1\n"
 RETRIES = {"max": 200, "base_delay": 0.02, "max_delay": 0.1}
 LONGEST_STOP = 2.0  # seconds; one in ten is stopped beyond every deadline instead
 BEYOND = 5.0  # seconds
+FAILS = (0, 0, 0, 0, 1, 2)  # how often a task fails before it succeeds
+HOLDS = (0.0, 0.0, 0.0, 0.0, 0.01, 0.1)  # seconds that it lasts
+FORKS = (0,) * 18 + (1, 2)  # children that a callable leaves behind
+CALLS = 0.95  # of all tasks are callables, the others commands
 DROPPING = 0.8  # of the time; then the rest is tormented without new tasks
-PAUSE = (0.005, 0.06)  # seconds between two acts
+UNEVEN = (0.2, 1.8)  # shares of the mean pause between two acts
+# Temporary files of who was killed before it had a name are swept after an hour.
+TIDY = """
+import sys
+from farm.locking import TaskLock
+
+TaskLock(sys.argv[1]).clean_all_stale_locks(max_age_seconds=0)
+"""
 
 
 class Options(NamedTuple):
@@ -42,7 +53,8 @@ class Options(NamedTuple):
     tasks: int
     workers: int
     faults: frozenset[str]
-    patience: float  #: seconds for everything to end once it is calm
+    pace: float  #: acts a second, on average
+    patience: float  #: seconds without any progress, once it is calm
     plug: str | None  #: a folder for PYTHONPATH, whose sitecustomize breaks farm
 
 
@@ -85,9 +97,12 @@ class Storm:
     # -- the farm ----------------------------------------------------------------
 
     def _farm(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        with (self.root / f"{arguments[0]}.log").open("ab") as log:
+        return self._python("-m", "farm", *arguments)
+
+    def _python(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        with (self.root / "said.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", "-m", "farm", *arguments],
+                [sys.executable, "-P", *arguments],
                 cwd=self.root,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -145,7 +160,7 @@ class Storm:
             self._let_go(time.monotonic())
             self._replace_the_dead()
             self._look_at_results()
-            time.sleep(self._random.uniform(*PAUSE))
+            time.sleep(self._random.uniform(*UNEVEN) / self.options.pace)
 
     def _acts(self) -> list[tuple[Callable[[], None], int]]:
         every: dict[str, list[tuple[Callable[[], None], int]]] = {
@@ -164,10 +179,10 @@ class Storm:
         if number >= self.options.tasks:
             return
         task_id, pick = f"t{number:05d}", self._random
-        fails, hold = pick.choice([0, 0, 0, 1, 2]), pick.choice([0.0, 0.0, 0.01, 0.1])
+        fails, hold = pick.choice(FAILS), pick.choice(HOLDS)
         task: dict[str, object] = {"retries": RETRIES}
-        if pick.random() < 0.9:
-            forks = pick.choice([0, 0, 0, 0, 0, 0, 1, 2])
+        if pick.random() < CALLS:
+            forks = pick.choice(FORKS)
             kwargs = {"task_id": task_id, "fails": fails, "hold": hold, "forks": forks}
             task |= {"call": "work:body", "kwargs": kwargs}
         else:
@@ -304,10 +319,7 @@ class Storm:
         for verb, task_id, popen in self._verbs:
             self._wait(popen, f"farm {verb} {task_id}")
         self._let_go(float("inf"))
-        until = time.monotonic() + self.options.patience
-        while self._missing() and time.monotonic() < until:
-            self._replace_the_dead()
-            time.sleep(0.2)
+        self._wait_for_all()
         for _, popen in self._crew:
             popen.terminate()
         for command, popen in self._crew:
@@ -315,6 +327,19 @@ class Storm:
         # Whoever was killed at the very end is tidied up after by the next to come.
         last = self._farm("supervise", str(self.root), "-j", "1", "--until-done")
         self._wait(last, "the last farm supervise --until-done")
+        self._wait(self._python("-c", TIDY, str(self.root)), "the last sweep")
+
+    def _wait_for_all(self) -> None:
+        """Until every task has a result, or for `patience` no more of them has."""
+        missing, since = len(self._dropped) + 1, time.monotonic()
+        while (now := len(self._missing())) > 0:
+            if now < missing:
+                missing, since = now, time.monotonic()
+            if time.monotonic() - since > self.options.patience:
+                self._broken.append(f"{now} tasks came no nearer to their ends")
+                return
+            self._replace_the_dead()
+            time.sleep(0.2)
 
     def _wait(self, popen: "subprocess.Popen[bytes]", what: str) -> None:
         try:
@@ -354,8 +379,8 @@ class Storm:
     def _left(self) -> Iterator[str]:
         for process in self.processes():
             yield f"{process.role} {process.pid}"
-        for folder in ("locks", "tmp", "workers"):
-            for path in (self.root / ".farm" / folder).iterdir():
+        for folder in ("locks", "tmp", "workers", "control"):
+            for path in (self.root / ".farm" / folder).glob("*"):
                 yield str(path.relative_to(self.root))
 
     def end(self) -> None:
