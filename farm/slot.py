@@ -12,6 +12,7 @@ how the worker died, for whoever inherits that task.
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -56,6 +57,7 @@ class Slot:
         self._vital = Vital()
         self._asked_at: float | None = None  # when it was told to end, as unhealthy
         self._silence = ""  # why it was
+        self._oom_kills = 0  # of this host, when the worker was last seen alive
 
     def start_if_due(self, now: float, supervisor: int, *, until_done: bool) -> None:
         """Start a worker; OSError if the machine cannot."""
@@ -84,6 +86,7 @@ class Slot:
             os.close(log)
         self.name, self._asked_at = None, None
         self._vital = Vital(beat_at=now, busy_at=now)
+        self._oom_kills = process.oom_kills()
 
     def leave(self) -> None:
         """Ask the worker to finish what it runs; the slot ends with it."""
@@ -124,7 +127,9 @@ class Slot:
             return f"had {self._silence} and was ended"
         if code > 0:
             return f"ended with code {code}{self._last_words()}"
-        return f"was killed by {signal_name(-code)}"
+        of_memory = -code == signal.SIGKILL and process.oom_kills() > self._oom_kills
+        why = ", out of memory" if of_memory else ""
+        return f"was killed by {signal_name(-code)}{why}"
 
     def _write_down(self, name: str, how: str) -> None:
         if os.path.exists(self._project.life_path(name)):
@@ -138,7 +143,9 @@ class Slot:
         seen = life.read(self._project, self.name) if self.name else None
         if seen is None:  # not born yet, or started afresh under a new name
             self.name = self._find_name()
-        running = process.stat(self.popen.pid)
+        oom_kills, running = process.oom_kills(), process.stat(self.popen.pid)
+        if running is not None:
+            self._oom_kills = oom_kills
         self._vital = self._vital.seen(
             seen[0] if seen else -1, running.cpu_ticks if running else -1, now
         )

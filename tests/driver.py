@@ -131,10 +131,14 @@ class Farm:
 
     def start_python(self, *args: str, **environ: str) -> "subprocess.Popen[bytes]":
         """Start Python with these arguments in the background."""
+        return self.start_command(sys.executable, "-P", *args, **environ)
+
+    def start_command(self, *argv: str, **environ: str) -> "subprocess.Popen[bytes]":
+        """Start any command in the background."""
         log = self.root / f"process-{len(self.processes)}.log"
         with log.open("wb") as out:
             popen = subprocess.Popen(
-                [sys.executable, "-P", *args],
+                argv,
                 cwd=self.root,
                 env=self.environ | environ,
                 stdin=subprocess.DEVNULL,

@@ -29,6 +29,25 @@ def faketime() -> Path | None:
     return next(iter(found), None)
 
 
+MEMORY = Path("/sys/fs/cgroup/memory")  # where groups with bounded memory are made
+
+
+def _bounds_memory() -> bool:
+    group = MEMORY / f"farm-trial-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(1 << 28))
+        group.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+_LOOP_MOUNT = """
+image=$(mktemp) && truncate -s 4M $image && mkfs.ext4 -q $image &&
+mount -o loop $image /mnt; code=$?; rm -f $image; exit $code
+"""
+
 TRIALS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "strace": lambda: _runs("strace", "-f", "-o", os.devnull, "true"),
@@ -39,8 +58,10 @@ TRIALS: dict[str, Callable[[], bool]] = {
     "mount": lambda: _runs(
         *("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
     ),
+    "loop mount": lambda: _runs("unshare", "--mount", "sh", "-c", _LOOP_MOUNT),
     "setpriv": lambda: _runs("setpriv", "--reuid=65534", "--clear-groups", "true"),
     "prlimit": lambda: _runs("prlimit", "--nofile=64", "true"),
+    "memory cgroup": _bounds_memory,
     "faketime": lambda: faketime() is not None,
 }
 
