@@ -74,6 +74,7 @@ def test_a_missing_file_has_an_empty_tail(path: Path) -> None:
 # -- writing --------------------------------------------------------------------------
 
 
+@pytest.mark.fault(30)
 def test_a_short_write_goes_on_where_it_stopped(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_another_process_with_the_same_number_is_not_alive(shift: int) -> None:
     assert not process.is_alive(other)
 
 
+@pytest.mark.fault(19)
 def test_a_process_of_another_boot_is_neither_here_nor_alive() -> None:
     other = msgspec.structs.replace(process.identify(), boot="another")
 

@@ -24,6 +24,7 @@ def torture(folder: Path, *options: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.fault(1, 2, 3)
 def test_a_short_storm_breaks_no_promise(tmp_path: Path) -> None:
     storm = torture(tmp_path, "--seconds", "8", "--tasks", "150", "--seed", "1")
     said, _ = storm.communicate()

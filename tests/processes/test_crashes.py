@@ -319,6 +319,7 @@ def test_an_empty_result_is_run_again_while_all_is_well(farm: Farm) -> None:
     assert farm.status_of("job") == "succeeded"
 
 
+@pytest.mark.fault(19, 35, 36)
 @pytest.mark.parametrize("raw", NO_RESULTS)
 @pytest.mark.parametrize("history", ["no history", "a journal"])
 def test_what_is_no_result_is_run_again_after_an_unclean_end(

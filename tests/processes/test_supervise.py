@@ -73,6 +73,7 @@ def test_as_many_workers_run_as_were_asked_for(farm: Farm) -> None:
     assert len(gate.reached()) == 3
 
 
+@pytest.mark.fault(5)
 def test_workers_of_a_killed_supervisor_finish_what_they_hold_and_end(
     farm: Farm,
 ) -> None:
@@ -90,6 +91,7 @@ def test_workers_of_a_killed_supervisor_finish_what_they_hold_and_end(
     assert alive == []
 
 
+@pytest.mark.fault(5)
 def test_a_new_supervisor_carries_on_after_a_killed_one(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("job", run=gate.command)
@@ -114,6 +116,17 @@ def test_a_second_supervisor_is_refused_and_told_who_has_it(farm: Farm) -> None:
     assert second.returncode == 2
     assert str(supervisor.pid) in second.stderr
     assert "already has a supervisor" in second.stderr
+
+
+@pytest.mark.fault(6)
+def test_of_four_supervisors_started_at_once_one_stays(farm: Farm) -> None:
+    four = [farm.supervise("-j", "1") for _ in range(4)]
+    wait_until(lambda: sum(one.poll() == 2 for one in four) == 3)
+    (pid,) = wait_workers(farm, 1)
+    (stays,) = (one.pid for one in four if one.poll() is None)
+
+    assert psutil.Process(pid).ppid() == stays
+    assert farm.describe().count(f"process {stays}") == 3
 
 
 def test_a_worker_that_neither_beats_nor_computes_is_replaced(farm: Farm) -> None:
@@ -287,6 +300,7 @@ def test_a_terminal_is_not_needed_to_see_what_goes_on(farm: Farm) -> None:
 # -- interrupted -----------------------------------------------------------------------
 
 
+@pytest.mark.fault(49)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_once_it_finishes_what_runs(
     farm: Farm, signum: signal.Signals
@@ -320,6 +334,7 @@ def pending(pid: int) -> bool:
     return any(int(mask, 16) for mask in masks)
 
 
+@pytest.mark.fault(49)
 def test_interrupted_twice_it_gives_back_what_runs_uncounted(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("a", run=gate.command)
