@@ -39,7 +39,7 @@ from farm.ledger import (
 from farm.look import Look
 from farm.process import Identity, Mark
 from farm.project import Project
-from farm.result import COUNTED, Error, Head
+from farm.result import CANCELLED, COUNTED, Error, Head
 from farm.retry import Finish, Policy, Wait, next_step
 from farm.states import Status, Why
 from farm.task import Task
@@ -199,8 +199,8 @@ def vanished(project: Project, past: Past, now: float) -> Ended:
     by_cancel = stacks.startswith(CANCELLED_IN)
     ours = stacks.startswith(f"{CANCELLED_IN}{owner.token}\n")
     if ours or Control(project).read().cancels_run(owner.task, owner.token):
-        why, message = Why.CANCELLED, "cancelled while it ran"
-        error = Error("cancelled", message, traceback=stacks or None)
+        why = Why.CANCELLED
+        error = msgspec.structs.replace(CANCELLED, traceback=stacks or None)
     elif stacks and not by_cancel and owner.timeout is not None:
         why, message = Why.TIMED_OUT, f"timed out after {owner.timeout:g} s, stuck in C"
         error = Error("timeout", message, traceback=stacks)

@@ -100,6 +100,12 @@ def observe(project: Project, name: str) -> LifeLock:
         os.close(fd)
 
 
+def living(project: Project) -> list[str]:
+    """The workers of a project that are alive, on any host."""
+    names = project.worker_names()
+    return [name for name in names if observe(project, name) is LifeLock.HELD]
+
+
 def read(project: Project, name: str) -> tuple[int, LifeRecord] | None:
     """A worker's counter and record; None if it cannot be read (any more).
 

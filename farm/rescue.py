@@ -70,7 +70,7 @@ def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0)
     settled = 0
     # An unlinked lock file is not safe on a network file system while a worker
     # lives: two owners of one name were seen on NFS.
-    may_unlink = not (project.network and somebody_lives(project))
+    may_unlink = not (project.network and life.living(project))
     for name in project.ledger_names():
         path = f"{project.locks}/{name}"
         past = open_attempt(peek(path))
@@ -99,12 +99,6 @@ def _remove_late_orders(project: Project) -> None:
         task_id = control.cancelled_id(name)
         if task_id is not None and register.counts(project, task_id) is not None:
             control.withdraw(project, name)
-
-
-def somebody_lives(project: Project) -> bool:
-    """Whether any worker of the project is alive, on any host."""
-    names = project.worker_names()
-    return any(life.observe(project, w) is life.LifeLock.HELD for w in names)
 
 
 def _open_holders(project: Project) -> set[str]:

@@ -52,6 +52,8 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.why in COUNTED
 
 
+#: what an attempt says that somebody took back
+CANCELLED = Error("cancelled", "cancelled while it ran")
 COUNTED = frozenset({Why.FAILED, Why.TIMED_OUT})
 
 

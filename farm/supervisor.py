@@ -21,7 +21,7 @@ from functools import partial
 from types import FrameType
 from typing import Protocol
 
-from farm import control, rescue, retention
+from farm import control, life, rescue, retention
 from farm.backoff import exponential
 from farm.bell import Bell
 from farm.claim import Holder
@@ -257,7 +257,7 @@ class Supervisor:
         _guarded(self._end_drain)
 
     def _end_drain(self) -> None:
-        if self.stop.reason == DRAIN and not rescue.somebody_lives(self._project):
+        if self.stop.reason == DRAIN and not life.living(self._project):
             control.withdraw(self._project, DRAIN)
 
 

@@ -12,7 +12,6 @@ from farm import disk, drop, duration, life, locate
 from farm.cli.common import PROJECT_OPTION, Place, example, open_project
 from farm.cli.completion import complete_ids
 from farm.errors import FarmError, TaskFileError, UsageError
-from farm.life import LifeLock
 from farm.locate import shown
 from farm.project import Project
 from farm.result import rfc3339
@@ -138,14 +137,9 @@ def command(
         there = _add_file(root, file, name, now)
     else:
         there = _add_one(root, _encoded(_task(given, now)), name, now)
-    if sys.stderr.isatty() and not _somebody_works(there):
+    if sys.stderr.isatty() and not life.living(there):
         hint = f"no worker is running here: farm supervise {plain(there.root)}"
         click.echo(hint, err=True)
-
-
-def _somebody_works(project: Project) -> bool:
-    names = project.worker_names()
-    return any(life.observe(project, name) is LifeLock.HELD for name in names)
 
 
 # -- one task ------------------------------------------------------------------------

@@ -5,9 +5,9 @@ import click
 from farm import control, life, poll
 from farm.cli.common import PROJECT_OPTION, Place, example, open_project
 from farm.control import DRAIN, Control
-from farm.life import LifeLock
 from farm.project import Project
 from farm.singleton import supervisors
+from farm.words import plain
 
 MOST_NAMED = 5  # of those that are waited for
 
@@ -30,7 +30,8 @@ def command(place: Place, project: str | None) -> None:
     left = _alive(there)
     if left:
         who = ", ".join(left[:MOST_NAMED]) + (", ..." if left[MOST_NAMED:] else "")
-        click.echo(f"waiting for {who} (Ctrl-C: they end all the same)", err=True)
+        said = f"waiting for {plain(who)} (Ctrl-C: they end all the same)"
+        click.echo(said, err=True)
     poll.until(lambda: _drained(there))
     control.withdraw(there, DRAIN)
     click.echo("drained: nobody works here any more", err=True)
@@ -47,9 +48,4 @@ def _drained(project: Project) -> bool | None:
 
 def _alive(project: Project) -> list[str]:
     """Living workers and supervisors."""
-    workers = [
-        name
-        for name in project.worker_names()
-        if life.observe(project, name) is LifeLock.HELD
-    ]
-    return workers + [f"supervisor on {host}" for host in supervisors(project)]
+    return life.living(project) + [f"supervisor on {h}" for h in supervisors(project)]

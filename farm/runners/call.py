@@ -30,7 +30,7 @@ import msgspec
 
 from farm.errors import TaskFileError
 from farm.job import Job, child_variables, task_variables, working_folder
-from farm.result import Error, Outcome
+from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 from farm.stop import StoppedAtOnceError, TaskCancelledError
 from farm.task import Task
@@ -51,8 +51,7 @@ def run(job: Job) -> Outcome:
     except DeadlineError:
         outcome = _timed_out(job)
     except TaskCancelledError:
-        error = Error("cancelled", "cancelled while it ran")
-        outcome = Outcome(Why.CANCELLED, error=error)
+        outcome = Outcome(Why.CANCELLED, error=CANCELLED)
     except StoppedAtOnceError:
         message = f"interrupted because its worker was told to stop ({job.stop.reason})"
         outcome = Outcome(Why.DRAINED, error=Error("drained", message))

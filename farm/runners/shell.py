@@ -20,7 +20,7 @@ from farm.child import Child, Command, Exit
 from farm.errors import TaskFileError
 from farm.job import Job, environment, working_folder
 from farm.ledger import Child as ChildLine
-from farm.result import Error, Outcome
+from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
@@ -115,7 +115,7 @@ def _outcome(job: Job, why: Why, ended: Exit, *, out_of_memory: bool) -> Outcome
             "drained", f"ended because its worker was told to stop ({job.stop.reason})"
         )
     elif why is Why.CANCELLED:
-        error = Error("cancelled", "cancelled while it ran")
+        error = CANCELLED
     elif why is Why.TIMED_OUT:
         error = Error("timeout", f"timed out after {job.claim.opened.timeout:g} s")
     elif out_of_memory:

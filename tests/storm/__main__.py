@@ -29,7 +29,7 @@ MOST_SHOWN = 20  # violations
     help="What is done to them; none is a farm in peace.",
 )
 @click.option(
-    "--pace", type=float, default=25.0, show_default=True, help="How many a second."
+    "--pace", type=float, default=10.0, show_default=True, help="How many a second."
 )
 @click.option(
     "--patience", type=float, default=120.0, help="Seconds that nothing may end."
