@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farm import archive, disk, journal, rescue, shelf
+from farm import archive, disk, journal, pair, rescue, restore, shelf
 from farm.claim import Holder
 from farm.errors import BusyError
 from farm.journal import Entry
 from farm.ledger import Claimed, Ended, Ledger
+from farm.pair import Moved
 from farm.project import Project
 from farm.results import Results
 from farm.shelf import ArchiveError, Pair
@@ -46,13 +47,13 @@ def lies(project: Project, task_id: str) -> tuple[bytes | None, bytes | None]:
     return task, raw
 
 
-def pack(project: Project, *ids: str, now: float = NOW) -> archive.Moved:
+def pack(project: Project, *ids: str, now: float = NOW) -> Moved:
     return archive.archive(project, ME, ids, now)
 
 
-def unpack(project: Project, *ids: str) -> archive.Moved:
-    copies, _ = archive.catalogue(project)
-    return archive.restore(project, ME, {i: copies[i] for i in ids}, NOW)
+def unpack(project: Project, *ids: str) -> Moved:
+    copies, _ = restore.catalogue(project)
+    return restore.restore(project, ME, {i: copies[i] for i in ids}, NOW)
 
 
 def packed(project: Project) -> list[str]:
@@ -201,7 +202,7 @@ def test_a_task_that_is_a_link_stays(project: Project) -> None:
 def test_a_pair_that_somebody_holds_stays(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "PATIENCE", 0.0)
+    monkeypatch.setattr(pair, "PATIENCE", 0.0)
     lay(project, "a")
     lay(project, "b")
     held = hold(project, "a")
@@ -514,7 +515,7 @@ def test_what_was_dropped_since_is_not_touched_and_the_line_stays(
 def test_a_line_is_dropped_if_its_pair_never_left(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "PATIENCE", 0.0)
+    monkeypatch.setattr(pair, "PATIENCE", 0.0)
     lay(project, "a")
     under_way(project, PAIR)
     held = hold(project, "a")
@@ -528,7 +529,7 @@ def test_a_line_is_dropped_if_its_pair_never_left(
 def test_a_line_with_the_only_copy_of_a_task_is_kept(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "PATIENCE", 0.0)
+    monkeypatch.setattr(pair, "PATIENCE", 0.0)
     lay(project, "a", task=None)
     under_way(project, PAIR)
     held = hold(project, "a")
@@ -542,15 +543,15 @@ def test_a_line_with_the_only_copy_of_a_task_is_kept(
 
 
 def test_a_second_archiver_is_refused(project: Project) -> None:
-    with archive.alone(project), pytest.raises(BusyError, match="wait until"):
-        archive.alone(project).__enter__()
+    with pair.alone(project), pytest.raises(BusyError, match="wait until"):
+        pair.alone(project).__enter__()
 
 
 def test_the_next_archiver_may_come(project: Project) -> None:
-    with archive.alone(project):
+    with pair.alone(project):
         pass
 
-    with archive.alone(project):
+    with pair.alone(project):
         assert Path(project.farm, "archive.lock").exists()
 
 
@@ -576,7 +577,7 @@ def test_a_damaged_archive_is_said_and_the_others_work(
         pack(project, task_id)
     path = Path(shelf.archives(project)[0])
     damage(path)
-    copies, faults = archive.catalogue(project)
+    copies, faults = restore.catalogue(project)
 
     assert set(copies) == {"b"}
     assert len(faults) == 1
@@ -609,7 +610,7 @@ def test_a_line_that_farm_cannot_have_written_is_never_restored(
     shelf.moving_path(project, NOW)  # makes the folder
     path = f"{project.root}/archive/mine.jsonl.gz"
     shelf.write(path, [line], f"{project.tmp}/aside")
-    copies, faults = archive.catalogue(project)
+    copies, faults = restore.catalogue(project)
 
     assert (copies, len(faults)) == ({}, 1)
 

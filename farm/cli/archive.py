@@ -5,8 +5,7 @@ from collections.abc import Iterable
 
 import click
 
-from farm import archive, disk
-from farm.archive import Moved
+from farm import archive, disk, pair
 from farm.claim import Holder
 from farm.cli.common import (
     JSON_OPTION,
@@ -19,6 +18,7 @@ from farm.cli.common import (
     selects,
 )
 from farm.listing import Listing
+from farm.pair import Moved
 from farm.project import Project, is_usable
 from farm.results import Results
 from farm.selection import Choice, choose
@@ -60,7 +60,7 @@ def command(
     if older_than is None:
         insist(choice, "farm archive '**' for all that has ended, or --older-than 7d")
     there, holder = open_project(place.find(project)), Holder.passing()
-    with archive.alone(there):
+    with pair.alone(there):
         before, faults = archive.finish(there, holder)
         ended = _Ended(there)
         ids = ended.chosen(choice, before, older_than)

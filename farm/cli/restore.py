@@ -4,8 +4,7 @@ import time
 
 import click
 
-from farm import archive, disk
-from farm.archive import Moved
+from farm import archive, disk, pair, restore
 from farm.claim import Holder
 from farm.cli.common import (
     JSON_OPTION,
@@ -15,6 +14,7 @@ from farm.cli.common import (
     insist,
     open_project,
 )
+from farm.pair import Moved
 from farm.selection import Choice, choose
 from farm.words import counted, plain
 
@@ -42,15 +42,15 @@ def command(
     choice = Choice(patterns)
     insist(choice, "an id, a glob, or farm restore '**' for all that is archived")
     there, holder = open_project(place.find(project)), Holder.passing()
-    with archive.alone(there):
+    with pair.alone(there):
         _, unfinished = archive.finish(there, holder)
-        copies, damaged = archive.catalogue(there)
+        copies, damaged = restore.catalogue(there)
         faults = unfinished + damaged
         for fault in faults:  # first of all: they tell why an id is unknown
             click.echo(plain(fault), err=True)
         ids = choose(choice, copies, lambda _: "")
         wanted = {task_id: copies[task_id] for task_id in ids}
-        moved = archive.restore(there, holder, wanted, time.time())
+        moved = restore.restore(there, holder, wanted, time.time())
     _report(moved, as_json=as_json)
     return 1 if faults or moved.left else 0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from farm import archive, cli, shelf
+from farm import cli, pair, shelf
 from farm.project import Project
 from farm.result import rfc3339
 
@@ -174,7 +174,7 @@ def test_a_file_that_cannot_be_packed_is_said(run: Run, project: Project) -> Non
 
 def test_a_second_one_says_that_the_first_is_at_it(run: Run, project: Project) -> None:
     lay(project, "a")
-    with archive.alone(project):
+    with pair.alone(project):
         code, _, err = run("a")
 
     assert (code, "wait until it has ended" in err) == (2, True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from farm import archive, cli, shelf
+from farm import archive, cli, pair, shelf
 from farm.claim import Holder
 from farm.project import Project
 from farm.words import counted
@@ -113,7 +113,7 @@ def test_what_a_killed_archive_left_is_finished_first(
 
 
 def test_a_second_one_says_that_the_first_is_at_it(run: Run, archived: Project) -> None:
-    with archive.alone(archived):
+    with pair.alone(archived):
         code, _, err = run("a")
 
     assert (code, "wait until it has ended" in err) == (2, True)

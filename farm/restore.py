@@ -1,0 +1,126 @@
+"""Put archived pairs of task and result back into `tasks/`.
+
+    with pair.alone(project):                 one at a time
+        archive.finish(project, holder)       what a killed run left half done
+        copies, faults = catalogue(project)
+        restore(project, holder, copies, now)     these copies, and back
+
+What can go wrong. A killed `restore` leaves lines of what lies in `tasks/` already; the
+next one removes them. With the disk full nothing is removed.
+"""
+
+import os
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import msgspec
+
+from farm import disk, shelf
+from farm.claim import Holder
+from farm.journal import VERBS, Entry, note
+from farm.pair import PASSED_OVER, Lies, Moved, StaysError, lies, locked, words
+from farm.project import Project
+from farm.shelf import ArchiveError, Pair
+
+_TAKEN = "a task or result of this name lies in tasks/"
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """Where the line of an id is that `restore` would take."""
+
+    path: str
+    result: bytes  #: a digest
+    has_task: bool
+
+
+def catalogue(project: Project) -> tuple[dict[str, Copy], list[str]]:
+    """The newest copy of each archived id, and a sentence for each unusable archive.
+
+    RACE: a killed `restore` leaves a result without its task, and if that is
+    archived in turn, its line has no task. So of lines with one result that counts
+    which has the task as well.
+    """
+    copies: dict[str, Copy] = {}
+    faults = []
+    for path in shelf.archives(project):
+        try:
+            found = [(pair.id, _copy(path, pair)) for pair in shelf.pairs(path)]
+        except ArchiveError as error:
+            faults.append(str(error))
+            continue
+        for task_id, copy in found:
+            older = copies.get(task_id)
+            same = older is not None and older.result == copy.result
+            if older is None or copy.has_task or not (same and older.has_task):
+                copies[task_id] = copy
+    return copies, faults
+
+
+def _copy(path: str, pair: Pair) -> Copy:
+    digest = blake2b(pair.result.encode(), digest_size=16).digest()
+    return Copy(path, digest, pair.task is not None)
+
+
+def restore(
+    project: Project, holder: Holder, copies: Mapping[str, Copy], now: float
+) -> Moved:
+    """Put these copies back (id -> where it is, from `catalogue`); `now` POSIX seconds.
+
+    ArchiveError if an archive cannot be rewritten: what was put back lies in
+    `tasks/` all the same.
+    """
+    # What journals tell of these ids may be of a later run than the one that comes.
+    note(project, VERBS, (Entry(task_id, now, VERBS) for task_id in copies))
+    by_path: dict[str, set[str]] = {}
+    for task_id, copy in copies.items():
+        by_path.setdefault(copy.path, set()).add(task_id)
+    moved = Moved()
+    for path, wanted in sorted(by_path.items()):
+        _restore_from(project, holder, path, wanted, moved)
+    return moved
+
+
+def _restore_from(
+    project: Project, holder: Holder, path: str, wanted: set[str], moved: Moved
+) -> None:
+    back = []
+    for pair in shelf.pairs(path):
+        if pair.id in wanted:
+            try:
+                _put_back(project, holder, pair)
+                back.append(pair.id)
+            except PASSED_OVER as error:
+                moved.left[pair.id] = words(error)
+    if back:
+        os.sync()  # one for all of them: one for each file takes many times as long
+        gone = set(back)
+        kept = (pair for pair in shelf.pairs(path) if pair.id not in gone)
+        shelf.write(path, kept, project.aside_path(holder.name, "archive"))
+        moved.ids += back
+
+
+def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
+    with locked(project, pair.id):
+        there = lies(project, pair)
+        if there is Lies.OTHER:
+            raise StaysError(_TAKEN)
+        if there is Lies.NOTHING:
+            _put(project, holder, project.result_path(pair.id), pair.result)
+        if there is not Lies.WHOLE and pair.task is not None:
+            try:
+                _put(project, holder, project.task_path(pair.id), pair.task)
+            except StaysError:
+                # RACE: a task was dropped just now; our result must not end it.
+                disk.unlink(project.result_path(pair.id))
+                raise
+
+
+def _put(project: Project, holder: Holder, path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    aside = project.aside_path(holder.name, "restored")
+    disk.write_aside(aside, text.encode())
+    try:
+        if not disk.link_new(aside, path):
+            raise StaysError(_TAKEN)
+    finally:
+        disk.unlink(aside)
