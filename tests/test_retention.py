@@ -238,3 +238,20 @@ def test_where_ledgers_outlive_their_tasks_the_logs_of_ended_ones_go(
     removed = trim(project, Settings(), NOW)
 
     assert (removed, names(project)) == (1, ["open.1.out"])
+
+
+def test_a_log_that_cannot_be_removed_keeps_no_other(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, "a.1.out")
+    write(project, "b.1.out")
+    real = disk.unlink
+
+    def immutable(path: str) -> bool:
+        if path.endswith("a.1.out"):
+            raise PermissionError(1, "Operation not permitted", path)
+        return real(path)
+
+    monkeypatch.setattr(disk, "unlink", immutable)
+
+    assert (trim(project, Settings(), NOW), names(project)) == (1, ["a.1.out"])

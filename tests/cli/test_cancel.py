@@ -430,6 +430,44 @@ def test_a_sleeping_callable_is_interrupted_and_its_worker_goes_on(farm: Farm) -
     assert done["worker"] == farm.result("a")["worker"]
 
 
+TIDIES = """
+import os, pathlib, time
+
+def go():
+    try:
+        {mark}
+        time.sleep(1000)
+    finally:
+        while len(os.listdir("beats")) < 4:  # the order is seen again at each of them
+            pathlib.Path("beats", str(time.monotonic())).touch()
+            time.sleep(0.2)
+        pathlib.Path("tidy").touch()
+"""
+
+
+def test_a_callable_that_tidies_up_is_interrupted_only_once(farm: Farm) -> None:
+    (farm.root / "beats").mkdir()
+    gate = call(farm, "a", TIDIES)
+    farm.start_worker(FARM_HEARTBEAT="0.1")
+    gate.wait_reached()
+    farm.farm("cancel", "a")
+
+    assert farm.status_of("a") == "cancelled"
+    assert (farm.root / "tidy").exists()
+
+
+def test_without_any_grace_a_callable_that_yields_costs_no_worker(farm: Farm) -> None:
+    gate = call(farm, "a", SLEEPS)
+    farm.drop("b", run="true")
+    farm.start_worker(FARM_GRACE="0")
+    gate.wait_reached()
+    farm.farm("cancel", "a")
+    done = farm.wait_for("succeeded", "b")
+
+    assert whys(farm, "a") == ["cancelled"]
+    assert done["worker"] == farm.result("a")["worker"]
+
+
 FORKS = """
     import multiprocessing, subprocess
     fork = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))

@@ -2,6 +2,7 @@
 
 import fcntl
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,10 @@ import psutil
 import pytest
 
 from farm import process
+from farm.config import Settings
+from farm.control import Control, give, scale_name
 from farm.project import Project
+from farm.supervisor import Supervisor
 from tests.cli.conftest import Run
 from tests.driver import Farm
 from tests.waiting import wait_until
@@ -285,3 +289,22 @@ def test_an_order_for_another_host_is_left_alone(farm: Farm) -> None:
     wait_workers(farm, 2)
 
     assert other.read_text() == "0"
+
+
+class Silent:
+    """A screen that nobody reads."""
+
+    def event(self, text: str) -> None: ...
+    def ended(self, entries: object) -> None: ...
+    def show(self, report: object) -> None: ...
+
+
+def test_after_it_was_asked_to_stop_an_order_waits_for_the_next(
+    project: Project,
+) -> None:
+    there = Supervisor(project, Settings(workers=2), Silent(), until_done=False)
+    give(project, scale_name(HERE), "0")
+    there.stop.ask("SIGINT")
+    there.tick(time.monotonic())
+
+    assert Control(project).read().scale == {HERE: 0}
