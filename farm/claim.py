@@ -158,6 +158,8 @@ def _refusal(
     if lies is not register.Lying.NOTHING:
         aside = project.aside_path(holder.name, f"bad-{secrets.token_hex(4)}")
         register.set_aside(project, task_id, aside)
+        if register.counts(project, task_id) is not None:
+            return Refused(Reason.FINAL)  # RACE: a result came, and was linked back
     return None
 
 
