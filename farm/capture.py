@@ -10,8 +10,10 @@ If the worker dies, the scratch files keep its name, and whoever settles its ope
 attempt moves them to that attempt's logs (`inherit`).
 """
 
+import errno
 import faulthandler
 import os
+import stat
 import sys
 from contextlib import suppress
 from typing import TextIO
@@ -56,15 +58,52 @@ class Capture:
         os.close(scratch)
 
     def take(self, logs: dict[int, str]) -> dict[int, str]:
-        """Move what was printed to these paths; those that got something."""
+        """Move what was printed to these paths; those that got something.
+
+        OSError if the disk does not take it. It is dropped then, for it must not
+        look as if the next task had printed it.
+        """
         taken = {}
-        for fd, path in logs.items():
-            self._mend(fd)
-            if os.fstat(fd).st_size > 0:
-                os.replace(self._paths[fd], path)
-                self._point(fd)
-                taken[fd] = path
+        try:
+            for fd, path in logs.items():
+                self._mend(fd)
+                if os.fstat(fd).st_size > 0:
+                    self._move(fd, path)
+                    taken[fd] = path
+        except OSError:
+            self._drop()
+            raise
         return taken
+
+    def _move(self, fd: int, path: str) -> None:
+        """Give what was printed its name, and go on with a new scratch file.
+
+        The new one is made first: if the disk has no inode left for it, nothing has
+        changed.
+        """
+        fresh = f"{self._paths[fd]}.new"
+        scratch = os.open(fresh, _FLAGS, disk.FILE_MODE)
+        try:
+            os.replace(self._paths[fd], path)
+            os.replace(fresh, self._paths[fd])
+            os.dup2(scratch, fd, inheritable=True)
+        except OSError:
+            disk.unlink(fresh)
+            raise
+        finally:
+            os.close(scratch)
+
+    def _drop(self) -> None:
+        """Forget what was printed, also what a stream could not write yet."""
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            for fd in _SUFFIXES:
+                os.dup2(null, fd, inheritable=True)
+                self._streams[fd].flush()
+                self._point(fd)  # anew: the old file may be called a log by now
+                os.ftruncate(fd, 0)
+        finally:
+            os.close(null)
 
     def _mend(self, fd: int) -> None:
         """Flush a stream; a callable may have replaced or closed it, or both."""
@@ -73,8 +112,11 @@ class Capture:
         setattr(sys, _NAMES[fd], self._streams[fd])
         try:
             self._streams[fd].flush()
-            os.fstat(fd)
-        except OSError:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                self._point(fd)  # there was no room for a scratch file the last time
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise  # a full disk, say
             self._point(fd)  # it had closed the descriptor itself
 
     def say(self, text: str) -> None:
@@ -114,7 +156,8 @@ def inherit(project: Project, dead: str, task_id: str, attempt: int) -> dict[int
         path = project.aside_path(dead, suffix)
         log = project.log_path(task_id, attempt, suffix)
         if _size(path) and not _size(log):
-            os.replace(path, log)
+            with suppress(IsADirectoryError):  # somebody's folder has the log's name
+                os.replace(path, log)
         if _size(log):  # a command writes there by itself
             moved[fd] = log
     return moved
@@ -122,6 +165,7 @@ def inherit(project: Project, dead: str, task_id: str, attempt: int) -> dict[int
 
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        seen = os.lstat(path)
     except FileNotFoundError:
         return 0
+    return seen.st_size if stat.S_ISREG(seen.st_mode) else 0

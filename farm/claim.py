@@ -14,6 +14,7 @@ behind.
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -84,6 +85,7 @@ class Hold:
         self.id = task_id
         self.ledger = ledger
         self.since = since  #: POSIX seconds: when the lock was taken
+        self.tick = time.monotonic()  #: the same; no clock that is set moves it
 
     def past(self, sha256: str | None) -> list[Past]:
         """The ended attempts at these bytes, in order; others do not count."""
@@ -269,8 +271,10 @@ def _take_held(
     )
     opened = msgspec.structs.replace(opened, sha256=look.sha256)
     held.ledger.append(opened)
-    if past and settings.durability != "never":
-        held.ledger.sync()  # a task that crashes its host must not do so for ever
+    # A task that crashes its host must not do so for ever. On a network file system
+    # the line stays with us until then, and nobody else sees that the task runs.
+    if project.network or (past and settings.durability != "never"):
+        held.ledger.sync()
     return Claim(held, look.task, opened, past, rules)
 
 

@@ -37,6 +37,7 @@ from farm.result import (
 )
 from farm.retry import Finish, next_step, retry_at
 from farm.states import Status, Why
+from farm.words import counted
 
 SYNC_AFTER = 0.1  # seconds; quicker attempts cost less to run again than to sync
 
@@ -75,6 +76,7 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
     """A run is over: commit it, or note it and let the task run again.
 
     An attempt that does not count (drained, the machine's fault) is noted, too.
+    Who tries again gives the same outcome and the same `now`.
     """
     ended = _ended(desk, claim, outcome, now)
     attempts = [*endings(claim.past), ended]
@@ -82,7 +84,7 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
     if isinstance(step, Finish):
         result = _result(desk, claim, outcome, ended, step.status)
         return _commit(desk, claim.hold, result, ended)
-    return _note(claim, ended)
+    return _note(claim, ended, outcome.took)
 
 
 def conclude(
@@ -114,7 +116,9 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
     error = last.error or Error("failed", "its last attempt failed")
     if taken.status is Status.LOST:
         vanished = sum(ended.why == Why.LOST for ended in endings(taken.past))
-        message = f"{vanished} attempts vanished with their worker; the last one:"
+        message = (
+            f"{counted(vanished, 'attempt')} vanished with a worker; the last one:"
+        )
         error = Error("lost", f"{message} {error.message}")
     result = Result(
         version=VERSION,
@@ -206,7 +210,7 @@ def _result(
         status=status,
         started=rfc3339(opened.acquired_at),
         finished=rfc3339(ended.finished),
-        duration_s=round(ended.finished - opened.acquired_at, 6),
+        duration_s=round(outcome.took, 6),
         worker=opened.holder,
         host=opened.who.host,
         sha256=opened.sha256,
@@ -279,7 +283,7 @@ def _keep_fenced(desk: Desk, task_id: str, result: Result) -> None:
     disk.replace(kept, encode(result), aside)
 
 
-def _note(claim: Claim, ended: Ended) -> Ending:
+def _note(claim: Claim, ended: Ended, took: float) -> Ending:
     ledger = claim.hold.ledger
     ours = ledger.still_ours()
     if ours:
@@ -291,7 +295,7 @@ def _note(claim: Claim, ended: Ended) -> Ending:
         why=ended.why,
         error=ended.error,
         attempt=ended.attempt,
-        duration=ended.finished - claim.opened.acquired_at,
+        duration=took,
         finished=ended.finished,
         until=ended.not_before,
     )

@@ -228,6 +228,8 @@ def _known(name: str) -> str:
 
 
 def _text_of(path: Path) -> str:
+    if path.is_fifo():  # who opened it would wait for ever
+        raise ConfigError(f"cannot read {path}: it is a FIFO")
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:

@@ -7,6 +7,7 @@ hosts rests on their locks alone: clocks of two hosts are never compared.
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -90,7 +91,9 @@ def crew(project: Project, now: float) -> Crew:
 
 def _running(project: Project, past: Past, now: float) -> Running:
     opened = past.claimed
-    raw, _ = disk.read_tail(project.aside_path(opened.holder, "progress"), 4096)
+    raw = b""
+    with suppress(OSError):  # a task may have made of its file what it likes
+        raw, _ = disk.read_tail(project.aside_path(opened.holder, "progress"), 4096)
     share, message = parse_progress(raw.decode(errors="replace"))
     return Running(
         id=opened.task,

@@ -9,14 +9,20 @@ are on the platter before the call returns: without it a power cut leaves
 JSON of people's files is read and written by orjson; farm's own records by msgspec.
 """
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import orjson
 
 _CHUNK = 1 << 16  # bytes; nearly every file here is read by one call
+#: errors of a disk that takes nothing until somebody makes room on it
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_LEAST_ROOM = 1 << 12  # bytes; what most file systems give out at once
 FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business
 FOLDER_MODE = 0o700
+SHOWN_MODE = 0o755  # of folders for people; under umask 0, too, only ours to write
 
 
 def encode(value: object) -> bytes:
@@ -51,7 +57,7 @@ def read_file(path: str) -> bytes:
 def read_tail(path: str | Path, limit: int) -> tuple[bytes, int]:
     """The last `limit` bytes of a file and its whole size; (b"", 0) if missing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return b"", 0
     try:
@@ -59,6 +65,12 @@ def read_tail(path: str | Path, limit: int) -> tuple[bytes, int]:
         return os.pread(fd, limit, max(0, size - limit)), size
     finally:
         os.close(fd)
+
+
+def open_to_append(path: str) -> int:
+    """A file of ours that grows, made if it is not there; never through a link."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -77,14 +89,21 @@ def write_aside(path: str, data: bytes, *, sync: bool = False) -> None:
     """
     fd = _open_new(path)
     try:
-        write_all(fd, data)
-        if sync:
-            os.fsync(fd)
+        try:
+            write_all(fd, data)
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)  # on NFS this may be what fails
     except BaseException:
         os.unlink(path)
         raise
-    finally:
-        os.close(fd)
+
+
+def try_room(path: str) -> None:
+    """OSError if the disk takes no new file of a few bytes now; leaves none."""
+    write_aside(path, bytes(_LEAST_ROOM))
+    os.unlink(path)
 
 
 def _open_new(path: str) -> int:
@@ -123,9 +142,16 @@ def same_file(one: str, other: str) -> bool:
 
 
 def replace(path: str, data: bytes, aside: str) -> None:
-    """Put these bytes under `path` in one step, whatever lay there before."""
+    """Put these bytes under `path` in one step, whatever lay there before.
+
+    Leaves no `aside` behind on error.
+    """
     write_aside(aside, data)
-    os.replace(aside, path)
+    try:
+        os.replace(aside, path)
+    except BaseException:
+        unlink(aside)
+        raise
 
 
 def move(path: str, new: str) -> bool:
@@ -144,6 +170,32 @@ def unlink(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def clear(path: str) -> None:
+    """Remove whatever lies there, a folder with all that is in it, too."""
+    try:
+        unlink(path)
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+        shutil.rmtree(path)
+
+
+def make_folders(path: str, mode: int = SHOWN_MODE) -> None:
+    """Make a folder, and those above it that are missing, with no more than `mode`.
+
+    `os.makedirs` leaves those above to the umask, and with umask 0 everybody could
+    write them.
+    """
+    try:
+        os.mkdir(path, mode)
+    except FileNotFoundError:
+        make_folders(os.path.dirname(path), mode)
+        make_folders(path, mode)
+    except OSError:  # it is there, or the disk has another reason to refuse
+        if not os.path.isdir(path):
+            raise
 
 
 def sync_folder(path: str) -> None:

@@ -46,7 +46,7 @@ def drop(project: Project, task_id: str, raw: bytes) -> bool:
     except FileNotFoundError:
         # Asking first would cost every task of a folder what only one needs.
         project.make_folders()
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        disk.make_folders(os.path.dirname(path))
         return lay(project, path, raw)
 
 

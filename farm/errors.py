@@ -17,6 +17,21 @@ a traceback for one of these.
 
 import errno
 
+#: Errors of the machine, which no task can help: no room, no descriptors, no process.
+MACHINE = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EROFS,
+    }
+)
+
 
 class FarmError(Exception):
     """Base of every error here."""

@@ -145,8 +145,9 @@ def output(project: Project, past: History, attempt: int, suffix: str) -> Output
 
 
 def _kept(project: Project, relative: str) -> Output:
-    path = os.path.join(project.root, relative)
-    return Output(path) if os.path.exists(path) else Output(lost=relative)
+    # Results lie where people write: what one says must not lead out of the logs.
+    path = f"{project.logs}/{os.path.basename(relative)}"
+    return Output(path) if os.path.isfile(path) else Output(lost=relative)
 
 
 def _growing(project: Project, past: Past, suffix: str, *, alive: bool) -> Output:

@@ -109,8 +109,7 @@ class Hooks:
         """Run one to its end; how it failed, or nothing."""
         path = self._project.result_path(task_id)
         argv = ["/bin/sh", "-c", hook, "sh"] if isinstance(hook, str) else list(hook)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        log = os.open(self._project.hooks_log_path(), flags, disk.FILE_MODE)
+        log = disk.open_to_append(self._project.hooks_log_path())
         try:
             with self._lock:
                 if self._given_up:

@@ -54,8 +54,7 @@ class Journal:
     def append(self, entry: Entry) -> None:
         """Add one line. OSError if the disk does not take it."""
         if self._fd < 0:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, disk.FILE_MODE)
+            self._fd = disk.open_to_append(self._path)
         line = msgspec.json.encode(entry) + b"\n"
         start, self._torn = (b"\n" if self._torn else b""), True
         disk.write_all(self._fd, start + line)
@@ -93,7 +92,8 @@ class Reader:
     def _files(self) -> list[tuple[str, int]]:
         try:
             with os.scandir(self._folder) as entries:
-                return [(e.name, e.stat().st_size) for e in entries]
+                files = [e for e in entries if e.is_file(follow_symlinks=False)]
+                return [(e.name, e.stat().st_size) for e in files]
         except FileNotFoundError:
             return []  # .farm was deleted: nothing is known
 

@@ -171,15 +171,12 @@ class Ledger:
         if something else lies at this path, MountError where flock does not work,
         OSError for what else the disk says.
         """
-        fd = _open(path, create=create)
+        fd, identity = open_lock(path, create=create)
         ledger = None
         try:
-            identity = os.fstat(fd)
-            if not stat.S_ISREG(identity.st_mode):
-                raise LedgerError(path)
             # RACE: between open and lock another may unlink the file (it was
             # final): then we hold a lock that nobody else can see.
-            if _lock(fd, path) and _names(path, identity):
+            if try_lock(fd, path) and _names(path, identity):
                 ledger = cls(path, fd, identity)
         finally:
             if ledger is None:
@@ -222,7 +219,7 @@ class Ledger:
 
     def _locks_again(self) -> bool:
         until = time.monotonic() + RELOCK_PATIENCE
-        while not _lock(self.fd, self.path):
+        while not try_lock(self.fd, self.path):
             # RACE: a child did LOCK_UN and a passer-by holds the lock for a
             # moment; unless it wrote, it will be vetoed and let go.
             if os.fstat(self.fd).st_size != self.size or time.monotonic() > until:
@@ -261,16 +258,23 @@ class Ledger:
                 os.close(fd)
 
 
-def _open(path: str, *, create: bool) -> int:
+def open_lock(path: str, *, create: bool = True) -> tuple[int, os.stat_result]:
+    """A lock file, and which file it is; LedgerError if something else lies there."""
     try:
-        return os.open(path, _FLAGS | (os.O_CREAT if create else 0), disk.FILE_MODE)
+        fd = os.open(path, _FLAGS | (os.O_CREAT if create else 0), disk.FILE_MODE)
     except OSError as error:
         if error.errno in (errno.EISDIR, errno.ELOOP, errno.ENXIO):
             raise LedgerError(path) from None
         raise
+    identity = os.fstat(fd)
+    if not stat.S_ISREG(identity.st_mode):
+        os.close(fd)
+        raise LedgerError(path)
+    return fd, identity
 
 
-def _lock(fd: int, path: str) -> bool:
+def try_lock(fd: int, path: str) -> bool:
+    """Whether the lock is ours now; MountError where flock does not work."""
     try:
         return lock_descriptor(fd, blocking=False)
     except OSError as error:

@@ -20,6 +20,8 @@ import fcntl
 import os
 import re
 import secrets
+import stat
+from contextlib import suppress
 from enum import Enum
 
 import msgspec
@@ -84,13 +86,16 @@ def observe(project: Project, name: str) -> LifeLock:
         disk.drop_stale_names(project.workers)
     try:
         # A shared lock needs no right to write, and a mount may be read-only.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         fd = os.open(project.life_path(name), flags)
     except FileNotFoundError:
         return LifeLock.MISSING
-    except OSError:
-        return LifeLock.HELD  # when in doubt, the owner lives
+    except OSError as error:
+        no_file = error.errno in (errno.ELOOP, errno.ENXIO)  # a link, a socket
+        return LifeLock.MISSING if no_file else LifeLock.HELD  # in doubt, it lives
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return LifeLock.MISSING  # a folder, a FIFO: no worker's
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return LifeLock.HELD
@@ -165,11 +170,22 @@ class Life:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         os.pwrite(self._fd, b"%0*d" % (_DIGITS, self._counter), 0)
 
+    def in_place(self) -> bool:
+        """Whether our file lies there still: an operator may delete all of `.farm`."""
+        try:
+            there = os.lstat(self._project.life_path(self.name))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # not to be seen just now, which proves nothing
+        return (there.st_dev, there.st_ino) == self._inode
+
     def forget(self) -> None:
         """In a forked child: close the lock, which stays the parent's."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        with suppress(OSError):  # on NFS: a beat that its server did not take
+            if fd >= 0:
+                os.close(fd)
 
     def end(self) -> None:
         """Die tidily: the file goes first, so nobody sees it unlocked."""

@@ -4,17 +4,19 @@
 again, so a look at a folder where nothing happens costs one `stat`. What a
 reader may assume: ids are UTF-8 and name files inside `tasks/`; names that can
 never be tasks (control characters, too long for a result) are kept apart, each
-with a sentence. Folders that are symbolic links are not followed. Names are
-trusted: whether a result's bytes are a result is seen when it is read.
+with a sentence; so are folders below `tasks/` that every user can write. Folders that
+are symbolic links are not followed. Names are trusted: whether a result's bytes are a result is seen when it is read.
 """
 
 import os
+import stat
 import time
 
 import msgspec
 
 from farm import disk
 from farm.project import RESULT, TASK, Project, id_fault
+from farm.trust import OPEN_TO_ALL
 
 _RACY_NS = 2_000_000_000  # a folder that changed so lately may change again unseen
 
@@ -69,7 +71,10 @@ class Listing:
         if self._project.network:
             disk.drop_stale_names(path)
         try:
-            mtime = os.stat(path).st_mtime_ns
+            now = os.stat(path)
+            if name and now.st_mode & stat.S_IWOTH and not self._project.trusts_others:
+                return _passed_over(name, OPEN_TO_ALL)
+            mtime = now.st_mtime_ns
             if before and before.settled and before.mtime_ns == mtime:
                 return before
             settled = time.time_ns() - mtime > _RACY_NS
@@ -77,9 +82,7 @@ class Listing:
         except (FileNotFoundError, NotADirectoryError):
             return None  # removed while we looked: nothing is in it
         except PermissionError as error:
-            sentence = f"cannot look into this folder: {error.strerror}"
-            empty = Folder(frozenset(), frozenset(), (), {name: sentence})
-            return _Seen(empty, 0, settled=False)
+            return _passed_over(name, f"cannot look into this folder: {error.strerror}")
 
     def tasks(self) -> set[str]:
         """Every id that has a task file."""
@@ -92,7 +95,18 @@ class Listing:
     def unusable(self) -> dict[str, str]:
         """Names that can never be tasks, each with the reason."""
         every = (folder.unusable for folder in self.folders.values())
-        return {name: why for each in every for name, why in each.items()}
+        return {_legible(name): why for each in every for name, why in each.items()}
+
+
+def _legible(name: str) -> str:
+    """A name as text; what is no UTF-8 in it is replaced."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _passed_over(name: str, why: str) -> _Seen:
+    """A folder with nothing in it but the reason."""
+    empty = Folder(frozenset(), frozenset(), (), {name: why})
+    return _Seen(empty, 0, settled=False)
 
 
 def _read_folder(path: str, prefix: str) -> Folder:

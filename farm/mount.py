@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 _NETWORK_TYPES = frozenset(  # as /proc/self/mountinfo names them
     [
@@ -28,18 +29,41 @@ _NETWORK_TYPES = frozenset(  # as /proc/self/mountinfo names them
 _OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes a space in a path
 
 
-def is_network(path: str) -> bool:
-    """Whether `path` lies on a network file system, by the kernel's mount table."""
+class Mount(NamedTuple):
+    """What the kernel says of a mounted file system."""
+
+    kind: str  #: "ext4", "nfs4"; "" if it cannot be known
+    options: frozenset[str]  #: "rw", "local_lock=none", ...
+
+    @property
+    def is_network(self) -> bool:
+        """Whether other hosts may see it, too."""
+        return self.kind in _NETWORK_TYPES
+
+
+def mount_of(path: str) -> Mount:
+    """The file system that `path` lies on, by the kernel's mount table."""
     try:
         table = Path("/proc/self/mountinfo").read_text(errors="replace")
     except OSError:
-        return False
-    best, kind = "", ""
-    real = os.path.realpath(path)
+        return Mount("", frozenset())
+    return find_mount(os.path.realpath(path), table)
+
+
+def find_mount(real: str, table: str) -> Mount:
+    """The same, by a table like /proc/self/mountinfo, of a path without links."""
+    best, found = "", Mount("", frozenset())
     for row in table.splitlines():
         left, _, right = row.partition(" - ")
-        point = _OCTAL.sub(lambda found: chr(int(found[1], 8)), left.split()[4])
+        fields, (kind, _, *options) = left.split(), right.split()
+        point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
-            best, kind = point, right.split()[0]
-    return kind in _NETWORK_TYPES
+            every = ",".join([fields[5], *options]).split(",")
+            best, found = point, Mount(kind, frozenset(every))
+    return found
+
+
+def is_network(path: str) -> bool:
+    """Whether `path` lies on a network file system, by the kernel's mount table."""
+    return mount_of(path).is_network

@@ -53,6 +53,8 @@ class Stat(msgspec.Struct, frozen=True):
 
 def stat(pid: int) -> Stat | None:
     """What a process is, or None if it is gone, a zombie or exiting."""
+    if not proc_is_ours():
+        return None  # the number is another process's there
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except _NOT_TO_BE_SEEN:
@@ -62,7 +64,19 @@ def stat(pid: int) -> Stat | None:
     if field[0] in "ZX" or int(field[6]) & _EXITING:
         return None
     used = sum(int(field[i]) for i in (11, 12, 13, 14))
-    return Stat(field[0], int(field[1]), int(field[2]), int(field[19]), used)
+    ticks = int(field[19]) - _shift()
+    return Stat(field[0], int(field[1]), int(field[2]), ticks, used)
+
+
+@lru_cache(maxsize=1)
+def _shift() -> int:
+    """Ticks by which our time namespace shifts the start of every process."""
+    try:
+        text = Path("/proc/self/timens_offsets").read_text()
+    except OSError:
+        return 0  # a kernel without time namespaces
+    found = re.search(r"^boottime +(-?\d+)", text, re.MULTILINE)
+    return int(found[1]) * os.sysconf("SC_CLK_TCK") if found else 0
 
 
 @lru_cache(maxsize=1)
@@ -82,14 +96,19 @@ def proc_is_ours() -> bool:
 def identify() -> Identity:
     """The calling process."""
     host, boot, pidns = _machine()
-    me = stat(os.getpid()) if proc_is_ours() else None
+    me = stat(os.getpid())
     return Identity(host, boot, pidns, os.getpid(), me.ticks if me else 0)
 
 
-def is_here(identity: Identity) -> bool:
+def has_our_numbers(identity: Identity) -> bool:
     """Whether its process id means the same to us as to whoever wrote it."""
     _, boot, pidns = _machine()
-    return identity.boot == boot and identity.pidns == pidns and proc_is_ours()
+    return identity.boot == boot and identity.pidns == pidns
+
+
+def is_here(identity: Identity) -> bool:
+    """Whether, besides, we can look at that process."""
+    return has_our_numbers(identity) and proc_is_ours()
 
 
 def is_alive(identity: Identity) -> bool:

@@ -10,18 +10,29 @@ What a reader may assume: ids that a `Listing` yields are UTF-8 and name files
 inside `tasks/`; names that can never be tasks (other characters, too long for a
 result) are kept apart, each with a sentence. Folders that are symbolic links
 are not followed, and a task file that is one must stay inside the project.
+
+What other users could write is refused unless the setting `trust` says otherwise
+(`check_trust` for the folders, `read_task` for a file; see `farm.trust`).
 """
 
 import errno
 import hashlib
 import os
 import stat
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from farm import disk
-from farm.errors import FolderError, NoProjectError, TaskFileError, UsageError
+from farm import disk, trust
+from farm.config import load_settings
+from farm.errors import (
+    ConfigError,
+    FolderError,
+    NoProjectError,
+    TaskFileError,
+    UsageError,
+)
 from farm.mount import is_network
 from farm.task import check_id
 
@@ -72,24 +83,52 @@ class Project:
     def open(cls, root: str | Path) -> "Project":
         """The project at `root`, with every folder that farm needs.
 
-        FolderError if one of them cannot be made.
+        FolderError if one of them cannot be made, UsageError if `.farm/` is another
+        user's or `tasks/` lies elsewhere.
         """
         project = cls(root)
         try:
+            trust.check_owner(project.farm)
             project.make_folders()
         except OSError as error:
             raise FolderError(error) from error
+        project.check_inside()
         return project
+
+    def check_inside(self) -> None:
+        """Raise UsageError if `tasks/` is a symbolic link out of the project."""
+        real = os.path.realpath(self.tasks)
+        if not real.startswith(f"{os.path.realpath(self.root)}/"):
+            raise UsageError(
+                f"{self.tasks} is a symbolic link to {real}, outside the project: make"
+                " it a real folder, or name the project that is meant"
+            )
+
+    def check_trust(self) -> list[str]:
+        """Who else could make us run a program: warnings, or UsageError; see `trust`.
+
+        Nobody's business if the project trusts others.
+        """
+        if self.trusts_others:
+            return []
+        return trust.check_trust((self.root, self.settings, self.tasks), self.farm)
 
     def make_folders(self) -> None:
         """Make `tasks/` and `.farm/`; what is there stays as it is."""
-        os.makedirs(self.tasks, exist_ok=True)
-        for path in self._own_folders():
-            os.makedirs(path, mode=disk.FOLDER_MODE, exist_ok=True)
+        disk.make_folders(self.tasks)
+        for path in (self.farm, *self._own_folders()):
+            disk.make_folders(path, disk.FOLDER_MODE)
+            if os.path.islink(path):  # somebody else's way to what is ours
+                raise OSError(errno.ELOOP, "this is a symbolic link", path)
         os.chmod(self.farm, disk.FOLDER_MODE)
         ignore = f"{self.farm}/.gitignore"
         if not os.path.lexists(ignore):
             disk.replace(ignore, b"*\n", f"{self.tmp}/gitignore.{os.getpid()}")
+
+    def restore_folders(self) -> None:
+        """Make what an operator deleted of `.farm/`; nothing if `tasks/` went, too."""
+        if os.path.isdir(self.tasks):
+            self.make_folders()
 
     def _own_folders(self) -> tuple[str, ...]:
         own = (self.locks, self.logs, self.workers, self.journal, self.tmp)
@@ -195,7 +234,7 @@ class Project:
         except OSError as error:
             raise TaskFileError(_unreadable(path, error)) from error
         try:
-            return _read_open_task(fd)
+            return self._read_open_task(fd)
         finally:
             os.close(fd)
 
@@ -215,25 +254,41 @@ class Project:
             )
         return os.open(real, flags | os.O_NOFOLLOW)
 
+    def _read_open_task(self, fd: int) -> TaskBytes:
+        now = os.fstat(fd)
+        if not stat.S_ISREG(now.st_mode):
+            raise TaskFileError(_not_regular(now.st_mode))
+        if now.st_mode & stat.S_IWOTH and not self.trusts_others:
+            raise TaskFileError(trust.OPEN_TO_ALL)
+        if now.st_size > MAX_TASK_BYTES:
+            raise TaskFileError(
+                f"a task file may hold 50 MB, this one holds {now.st_size} bytes:"
+                " put the data into a file of its own and name it in the task"
+            )
+        raw = disk.read_fd(fd)
+        return TaskBytes(raw, hashlib.sha256(raw).hexdigest(), _signature(now))
+
+    @cached_property
+    def trusts_others(self) -> bool:
+        """The setting `trust`; asked for only when something makes a difference."""
+        try:
+            return load_settings(Path(self.settings), os.environ, {}).trust
+        except ConfigError:
+            return False  # whoever loads all settings says what is wrong with them
+
+    def lies_inside(self, task_id: str) -> bool:
+        """Whether the folder of an id is a real one, below `tasks/`, or not there."""
+        folder = os.path.dirname(self.task_path(task_id))
+        below = os.path.relpath(folder, self.tasks)
+        real = os.path.join(os.path.realpath(self.tasks), below)
+        return os.path.realpath(folder) == os.path.normpath(real)
+
     def task_signature(self, task_id: str) -> tuple[int, ...] | None:
         """What a changed file changes; None if there is no file."""
         try:
             return _signature(os.stat(self.task_path(task_id)))
         except OSError:
             return None
-
-
-def _read_open_task(fd: int) -> TaskBytes:
-    now = os.fstat(fd)
-    if not stat.S_ISREG(now.st_mode):
-        raise TaskFileError(_not_regular(now.st_mode))
-    if now.st_size > MAX_TASK_BYTES:
-        raise TaskFileError(
-            f"a task file may hold 50 MB, this one holds {now.st_size} bytes:"
-            " put the data into a file of its own and name it in the task"
-        )
-    raw = disk.read_fd(fd)
-    return TaskBytes(raw, hashlib.sha256(raw).hexdigest(), _signature(now))
 
 
 def _signature(now: os.stat_result) -> tuple[int, ...]:
@@ -267,8 +322,8 @@ def _not_regular(mode: int) -> str:
 
 def is_usable(task_id: str) -> bool:
     """Whether a `Listing` would yield this id."""
-    hidden = any(part.startswith(".") for part in task_id.split("/"))
-    return not hidden and id_fault(task_id) is None
+    odd = any(not part or part.startswith(".") for part in task_id.split("/"))
+    return not odd and id_fault(task_id) is None
 
 
 def id_fault(task_id: str) -> str | None:
@@ -299,12 +354,3 @@ def find_project(start: str | Path) -> str:
         " farm.toml, and there is no tasks/ here. Name the project, or start one"
         " with: farm supervise PROJECT"
     )
-
-
-def check_trust(project: Project, *, trust: bool) -> None:
-    """Raise UsageError if every user of this machine could add tasks."""
-    if os.stat(project.tasks).st_mode & stat.S_IWOTH and not trust:
-        raise UsageError(
-            f"{project.tasks} can be written by every user of this machine, and a task"
-            " file is a program: chmod o-w it, or set `trust = true` in farm.toml"
-        )

@@ -47,6 +47,7 @@ from farm.task import Task
 LOOK_AHEAD = 12_000  # files read ahead; priority orders within them
 SETTLE = 2.0  # seconds that a refused file must stand still
 BLOCKED_PAUSE = 30.0  # seconds between two tries at a task that only people can free
+CLOCK_STEP = 1.0  # seconds; a clock that moved further by itself was set
 LOOK_AGAIN = 1.0  # seconds; how soon a held task is tried again
 
 
@@ -70,6 +71,7 @@ class Queue:
         self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
         self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
         self._needed_by: dict[str, set[str]] = {}
+        self._epoch = 0.0  # POSIX seconds at tick 0, as of the last look
         self._control = Control(project)
         self._orders = Orders()
         self._tasks: set[str] = set()
@@ -84,6 +86,7 @@ class Queue:
     def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> None:  # noqa: B008 - frozen
         """Look at the whole folder and put what is ready in order."""
         self._listing.refresh()
+        self._notice_clock(now, tick)
         self._read_orders()
         self._tasks = self._listing.tasks()
         self._results = self._ends.refresh(self._listing.results())
@@ -98,6 +101,7 @@ class Queue:
 
     def touch(self, ids: Iterable[str], now: float, tick: float) -> None:
         """Look at these ids, because an event named them."""
+        self._notice_clock(now, tick)
         self._read_orders()
         waiters: set[str] = set()
         for task_id in ids:
@@ -114,6 +118,12 @@ class Queue:
         self._needs = self._fresh_needs()
         for waiter in waiters:
             self._insert(waiter, now, tick)
+
+    def _notice_clock(self, now: float, tick: float) -> None:
+        """When somebody sets the clock, the ledgers are asked again who must wait."""
+        if abs(now - tick - self._epoch) > CLOCK_STEP:
+            self._delayed = {}
+        self._epoch = now - tick
 
     def _read_orders(self) -> None:
         """An order may also say that what was delayed need not wait any more."""

@@ -182,7 +182,7 @@ def _tell(project: Project, task_id: str) -> None:
 def _remove_meaningless(project: Project, path: str, before: float) -> None:
     """Unlink, under its lock, a ledger that decides nothing any more."""
     try:
-        old = os.stat(path).st_mtime < before
+        old = os.lstat(path).st_mtime < before
         ledger = Ledger.open(path, create=False)
     except (FileNotFoundError, LedgerError):
         return
@@ -210,7 +210,7 @@ def _bury(project: Project, worker: str) -> None:
         if lock_descriptor(fd, blocking=False):
             for name in os.listdir(project.tmp):
                 if name.startswith(f"{worker}."):
-                    disk.unlink(f"{project.tmp}/{name}")
+                    disk.clear(f"{project.tmp}/{name}")
             disk.unlink(project.health_path(worker))
             disk.unlink(project.life_path(worker))
     finally:

@@ -22,6 +22,7 @@ from farm.pair import PASSED_OVER, Lies, Moved, StaysError, lies, locked, words
 from farm.project import Project
 from farm.shelf import ArchiveError, Pair
 
+_ELSEWHERE = "a folder on its way is a symbolic link"
 _TAKEN = "a task or result of this name lies in tasks/"
 
 
@@ -101,6 +102,8 @@ def _restore_from(
 
 def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
     with locked(project, pair.id):
+        if not project.lies_inside(pair.id):
+            raise StaysError(_ELSEWHERE)
         there = lies(project, pair)
         if there is Lies.OTHER:
             raise StaysError(_TAKEN)
@@ -116,7 +119,7 @@ def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
 
 
 def _put(project: Project, holder: Holder, path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    disk.make_folders(os.path.dirname(path))
     aside = project.aside_path(holder.name, "restored")
     disk.write_aside(aside, text.encode())
     try:

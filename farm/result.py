@@ -45,6 +45,7 @@ class Outcome(msgspec.Struct, frozen=True):
     error: Error | None = None
     stdout: str | None = None
     stderr: str | None = None
+    took: float = 0.0  #: seconds from the claim to the end, by the monotonic clock
 
     @property
     def counted(self) -> bool:

@@ -129,5 +129,5 @@ class Results:
     def _is_empty(self, task_id: str) -> bool:
         try:
             return os.stat(self._project.result_path(task_id)).st_size == 0
-        except FileNotFoundError:
-            return True  # deleted since it was listed
+        except OSError:
+            return True  # deleted since it was listed, or a link to itself

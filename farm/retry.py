@@ -15,6 +15,7 @@ from farm.backoff import Uniform, full_jitter
 from farm.ledger import Ended
 from farm.states import Status, Why
 
+CLOCK_SLACK = 60.0  # seconds by which hosts' clocks may differ
 MAX_ATTEMPTS = 1000  #: of all kinds: keeps a ledger under a megabyte
 
 
@@ -66,7 +67,9 @@ def next_step(
         return Finish(Status.LOST)
     if len(attempts) >= MAX_ATTEMPTS:
         return Finish(Status.LOST)
-    return Wait(last.not_before) if last.not_before > now else Run()
+    # A clock that was set back cannot tell how long to wait.
+    must_wait = last.finished - CLOCK_SLACK <= now < last.not_before
+    return Wait(last.not_before) if must_wait else Run()
 
 
 def retry_at(

@@ -7,10 +7,9 @@ The lock is held as long as the supervisor lives, so everybody can ask who super
 import fcntl
 import os
 
-from filelock import lock_descriptor
-
 from farm import disk, poll, process
 from farm.errors import BusyError
+from farm.ledger import open_lock, try_lock
 from farm.project import Project
 
 PATIENCE = 0.3  # seconds
@@ -22,8 +21,8 @@ class Singleton:
     def __init__(self, project: Project) -> None:
         """Take it; BusyError if another has it."""
         who = process.identify()
-        path = project.supervisor_path(who.host)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, disk.FILE_MODE)
+        self._path = project.supervisor_path(who.host)
+        self._fd, _ = open_lock(self._path)
         if not poll.until(self._try, PATIENCE):
             owner = disk.read_fd(self._fd).decode(errors="replace").strip()
             os.close(self._fd)
@@ -38,7 +37,7 @@ class Singleton:
 
     def _try(self) -> bool | None:
         # RACE: one who asks who supervises holds a shared lock for a moment.
-        return lock_descriptor(self._fd, blocking=False) or None
+        return try_lock(self._fd, self._path) or None
 
     def release(self) -> None:
         """The next one may come."""

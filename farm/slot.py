@@ -57,7 +57,8 @@ class Slot:
         self._vital = Vital()
         self._asked_at: float | None = None  # when it was told to end, as unhealthy
         self._silence = ""  # why it was
-        self._oom_kills = 0  # of this host, when the worker was last seen alive
+        self._oom_kills = 0  # of this host, before the worker last beat
+        self._oom_looked = 0  # the same, at the last look
 
     def start_if_due(self, now: float, supervisor: int, *, until_done: bool) -> None:
         """Start a worker; OSError if the machine cannot."""
@@ -68,8 +69,8 @@ class Slot:
         if until_done:
             command.append("--until-done")
         self.start_at = now + restart_delay(self.state)  # should this very start fail
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        log = os.open(self._log, flags, disk.FILE_MODE)
+        self._project.restore_folders()
+        log = disk.open_to_append(self._log)
         try:
             self.popen = subprocess.Popen(
                 command,
@@ -86,7 +87,7 @@ class Slot:
             os.close(log)
         self.name, self._asked_at = None, None
         self._vital = Vital(beat_at=now, busy_at=now)
-        self._oom_kills = process.oom_kills()
+        self._oom_kills = self._oom_looked = process.oom_kills()
 
     def leave(self) -> None:
         """Ask the worker to finish what it runs; the slot ends with it."""
@@ -140,15 +141,19 @@ class Slot:
         """End a worker that neither beats nor computes; a sentence if so."""
         if self.popen is None:
             return None
+        oom_kills, beat_at = process.oom_kills(), self._vital.beat_at
         seen = life.read(self._project, self.name) if self.name else None
         if seen is None:  # not born yet, or started afresh under a new name
             self.name = self._find_name()
-        oom_kills, running = process.oom_kills(), process.stat(self.popen.pid)
-        if running is not None:
-            self._oom_kills = oom_kills
+        running = process.stat(self.popen.pid)
         self._vital = self._vital.seen(
             seen[0] if seen else -1, running.cpu_ticks if running else -1, now
         )
+        # RACE: who is being killed is seen alive for a while, and may have beaten since
+        # the last look. But it beat after that look: what was counted then is not it.
+        if self._vital.beat_at > beat_at:
+            self._oom_kills = self._oom_looked
+        self._oom_looked = oom_kills
         action = judge(
             self._vital,
             now,
@@ -185,7 +190,7 @@ class Slot:
                 who
                 and self.popen
                 and who.pid == self.popen.pid
-                and process.is_here(who)
+                and process.has_our_numbers(who)
             ):
                 return name
         return None

@@ -103,7 +103,7 @@ class Supervisor:
             partial(self._look_around, time.monotonic()),
         ):
             if trouble := _guarded(step):
-                self._screen.event(trouble)
+                _guarded(partial(self._screen.event, trouble))
         return self._report
 
     def _is_over(self, now: float) -> bool:
@@ -149,7 +149,7 @@ class Supervisor:
         steps.append(self._pass_on_stop)
         troubles = [trouble for step in steps if (trouble := _guarded(step))]
         if troubles and troubles[0] != self._trouble:
-            self._screen.event(troubles[0])
+            _guarded(partial(self._screen.event, troubles[0]))
         self._trouble = troubles[0] if troubles else ""
 
     def _reap(self, slot: Slot, now: float) -> None:

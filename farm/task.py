@@ -33,7 +33,8 @@ from farm.rules import DELAYS, DURATION_FORMS, MAX_DELAY, RULES, WRITTEN
 
 Kind = Literal["run", "call", "prompt"]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# Control characters, and those that change the order of the letters around them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _LONGEST_NAME = 255  # bytes, on every file system we know
 
 ExitCode = Annotated[int, Meta(ge=0, le=255)]

@@ -2,58 +2,101 @@
 
 `check_mount` tries in a moment whether locks, links and reading beside a lock
 work. `check_shared` finds hosts whose locks this mount does not share: it may wait
-for a few heartbeats, but only if there is a reason to suspect one.
+for a few heartbeats, but only if there is a reason to suspect one. `farm.doctor`
+tries the same with the same functions, each on a `Bench` of its own.
 """
 
 import os
 import secrets
+from typing import Self
 
 from filelock import lock_descriptor
 
 from farm import disk, life, process
 from farm.bell import Bell
-from farm.errors import MountError
+from farm.errors import MACHINE, MountError
 from farm.life import BEATS_TO_WAIT, LifeLock
 from farm.project import CHECK, Project
+
+_CANARY = b"canary"
+NEEDS = (
+    "farm needs flock and hard links there: use a local disk, or NFS mounted with"
+    " locks (no `nolock`, no `local_lock`)"
+)
+
+
+class Bench:
+    """Names for the files of a trial, in `.farm/tmp` and in `tasks/`.
+
+    As a context manager it removes whatever was made under the names it gave.
+    """
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._name = f"check-{os.getpid()}-{secrets.token_hex(4)}"
+        self._given: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for path in self._given:
+            disk.unlink(path)
+
+    def aside(self, what: str) -> str:
+        """A name in `.farm/tmp`, where farm writes files."""
+        return self._give(self._project.aside_path(self._name, what))
+
+    def final(self, what: str) -> str:
+        """A name in `tasks/`, where results are linked to."""
+        return self._give(f"{self._project.tasks}/{CHECK}{self._name}.{what}")
+
+    def _give(self, path: str) -> str:
+        self._given.append(path)
+        return path
+
+    def file(self, what: str) -> str:
+        """A new file in `.farm/tmp`."""
+        path = self.aside(what)
+        disk.write_aside(path, _CANARY)
+        return path
 
 
 def check_mount(project: Project) -> None:
     """Raise MountError unless locks, links and reading beside a lock work here."""
-    mine = project.aside_path(f"check-{os.getpid()}-{secrets.token_hex(4)}", "lock")
-    # In tasks/, where results are linked to: it may be another file system.
-    other = f"{project.tasks}/{CHECK}{os.path.basename(mine)}"
-    disk.write_aside(mine, b"canary")
-    try:
-        if not disk.link_new(mine, other):
-            raise MountError(_refusal(project, "hard links do not work"))
-        _check_lock(project, mine, other)
-    except OSError as error:
-        raise MountError(_refusal(project, f"{error.strerror}")) from error
-    finally:
-        disk.unlink(mine)
-        disk.unlink(other)
+    with Bench(project) as bench:
+        # In tasks/, too: it may be another file system.
+        mine, other = bench.file("lock"), bench.final("lock")
+        try:
+            fault = link_fault(mine, other) or lock_fault(mine, other)
+        except OSError as error:
+            if error.errno in MACHINE:
+                raise  # says nothing about the mount
+            fault = f"{error.strerror}"
+    if fault:
+        raise MountError(f"{project.farm}: {fault}. {NEEDS}")
 
 
-def _check_lock(project: Project, mine: str, other: str) -> None:
+def link_fault(mine: str, other: str) -> str | None:
+    """What is wrong with giving a file a second name; None if nothing is."""
+    return None if disk.link_new(mine, other) else "hard links do not work"
+
+
+def lock_fault(mine: str, other: str) -> str | None:
+    """What is wrong with locks on a canary, by two of its names; None if nothing is."""
     held = os.open(mine, os.O_RDWR | os.O_CLOEXEC)
     beside = os.open(other, os.O_RDWR | os.O_CLOEXEC)
     try:
         if not lock_descriptor(held, blocking=False):
-            raise MountError(_refusal(project, "a new file cannot be locked"))
+            return "a new file cannot be locked"
         if lock_descriptor(beside, blocking=False):
-            raise MountError(_refusal(project, "two owners get the same lock"))
-        if disk.read_fd(beside) != b"canary":
-            raise MountError(_refusal(project, "a locked file cannot be read"))
+            return "two owners get the same lock"
+        if disk.read_fd(beside) != _CANARY:
+            return "a locked file cannot be read"
     finally:
         os.close(held)
         os.close(beside)
-
-
-def _refusal(project: Project, what: str) -> str:
-    return (
-        f"{project.farm}: {what}. farm needs flock and hard links there: use a local"
-        " disk, or NFS mounted with locks (no `nolock`, no `local_lock`)"
-    )
+    return None
 
 
 def check_shared(project: Project, bell: Bell) -> None:

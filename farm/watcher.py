@@ -43,6 +43,8 @@ class Watcher:
 
     def start(self) -> str | None:
         """Begin to watch; a sentence if the system has no watches left."""
+        import logging  # noqa: PLC0415 - for watchdog alone
+
         from watchdog.events import (  # noqa: PLC0415 - 45 ms that a busy worker never needs
             DirCreatedEvent,
             DirMovedEvent,
@@ -55,6 +57,8 @@ class Watcher:
         )
         from watchdog.observers import Observer  # noqa: PLC0415 - the same
 
+        # It would complain on our terminal of being stopped in the middle.
+        logging.getLogger("watchdog").setLevel(logging.CRITICAL)
         note = self._note
 
         class Handler(FileSystemEventHandler):
@@ -69,8 +73,9 @@ class Watcher:
             FileDeletedEvent,
             FileMovedEvent,
         ]
-        observer = Observer()
+        observer: Any = None
         try:
+            observer = Observer()  # asks for an inotify instance
             for path, deep in (
                 (self._project.tasks, True),
                 (self._project.control, False),
@@ -78,7 +83,8 @@ class Watcher:
                 observer.schedule(Handler(), path, recursive=deep, event_filter=kinds)
             observer.start()
         except OSError as error:
-            observer.unschedule_all()
+            if observer is not None:
+                observer.unschedule_all()
             return (
                 f"no file events ({error.strerror}): looking every second instead;"
                 " raise fs.inotify.max_user_watches or max_user_instances"

@@ -8,6 +8,7 @@ _CONTROL = re.compile(
     r"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"  # OSC: titles, links
     r"|\x1b."
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"|[\u2028-\u202e\u2066-\u2069\ud800-\udfff]"  # lines, order of letters, no letters
 )
 
 

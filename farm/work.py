@@ -12,7 +12,10 @@ and ends the worker with a sentence.
 
 import time
 import traceback
+from contextlib import suppress
 from enum import Enum
+
+import msgspec
 
 from farm import claim, commit, disk, rescue, retention, runners
 from farm.claim import Claim, Exhausted, Reason, Refused
@@ -34,7 +37,7 @@ class LoopEnd(Enum):
 
     STOPPED = "stopped"  #: it was asked to stop
     DONE = "done"  #: nothing is left, and it was to end then
-    RELOAD = "reload"  #: a module of the project changed: start afresh
+    RELOAD = "reload"  #: a module changed, or .farm was deleted: start afresh
     UNWELL = "unwell"  #: the machine failed it three times in a row
 
 
@@ -137,8 +140,29 @@ def _run(worker: Worker, taken: Claim) -> Outcome:
         outcome = Outcome(Why.FAILED, error=Error("internal", words, traceback=trace))
     if job is not None and outcome.why is not Why.SUCCEEDED:
         end_everything(job)
+    if outcome.why is Why.FAILED:
+        outcome = _believed(worker, outcome)
     worker.modules.note(taken.opened.acquired_at)
-    return outcome
+    took = time.monotonic() - taken.hold.tick
+    return msgspec.structs.replace(outcome, took=took)
+
+
+def _believed(worker: Worker, outcome: Outcome) -> Outcome:
+    """A failure counts only if the disk had room for what the task printed."""
+    if not (refusal := _disk_refuses(worker)):
+        return outcome
+    said = outcome.error.message if outcome.error else "it failed"
+    fault = Error("machine", f"{refusal}, so this is not held against it: {said}")
+    return msgspec.structs.replace(outcome, why=Why.FAULT, error=fault)
+
+
+def _disk_refuses(worker: Worker) -> str:
+    """Why the disk takes nothing now; "" if it does, or another thing is wrong."""
+    try:
+        disk.try_room(worker.project.aside_path(worker.life.name, "room"))
+    except OSError as error:
+        return f"{error.strerror}" if error.errno in disk.NO_ROOM else ""
+    return ""
 
 
 def _job(worker: Worker, taken: Claim) -> Job:
@@ -150,7 +174,7 @@ def _job(worker: Worker, taken: Claim) -> Job:
         aside = worker.project.aside_path(worker.life.name, "needs.new")
         disk.replace(worker.scratch.needs, disk.encode(needed), aside)
         worker.needs_written = needed
-    disk.unlink(worker.scratch.progress)
+    disk.clear(worker.scratch.progress)  # a task may have made a folder of it
     return Job(
         claim=taken,
         project=worker.project,
@@ -188,7 +212,10 @@ def _finish(worker: Worker, taken: Claim, outcome: Outcome) -> Ending:
 def _rest(worker: Worker, message: str, kind: str) -> None:
     """The machine failed us: say so, and give it time."""
     worker.say(message)
-    worker.health.record_failure(kind)
+    with suppress(OSError):  # the disk may refuse this as well
+        worker.project.restore_folders()
+    if not _disk_refuses(worker):  # a fresh worker would find no more room
+        worker.health.record_failure(kind)
     worker.backoff.record_failure()
     worker.stop.bell.wait(worker.backoff.get_delay())
 
@@ -199,7 +226,7 @@ def _rest(worker: Worker, message: str, kind: str) -> None:
 def work_stealing_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
     """Work until asked to stop, until nothing is left, or until unwell."""
     while not worker.stop.soon:
-        if worker.modules.changed(time.monotonic()):
+        if worker.displaced or worker.modules.changed(time.monotonic()):
             return LoopEnd.RELOAD
         if not worker.health.is_healthy():
             return LoopEnd.UNWELL

@@ -62,6 +62,7 @@ class Worker:
         self.health = WorkerHealthState(life_.name)
         self.current: Claimed | None = None  #: the attempt that runs
         self.tasks_ended = 0
+        self.displaced = False  #: our life file was deleted; be born anew
         self.modules = Modules(project.root)
         self.secrets = Secrets.take(os.environ)
         self.environ = os.environ.copy()  #: as every task finds it
@@ -78,12 +79,12 @@ class Worker:
             progress=project.aside_path(life_.name, "progress"),
         )
         self.needs_written: dict[str, str] | None = None  #: what FARM_NEEDS holds
-        self.listed_at = float("-inf")  #: monotonic seconds
-        self.listing_took = 0.0  #: seconds
+        self.listed_at, self.listing_took = float("-inf"), 0.0  #: monotonic, seconds
         self.backoff = AdaptiveBackoff(base_delay=0.2, max_delay=30.0)
         self._supervisor = supervisor
         self._control = Control(project)
         self._written: Health | None = None
+        self._beat_trouble: str | None = None  # as it was said last
         self.heart = Heart(life_, settings.heartbeat, self._at_beat, self._no_beat)
 
     @classmethod
@@ -129,7 +130,7 @@ class Worker:
         self.journal.close()
         self.capture.end()
         for path in (self.scratch.needs, self.scratch.progress):
-            disk.unlink(path)
+            disk.clear(path)
         self.life.end()
 
     def say(self, text: str) -> None:
@@ -139,6 +140,9 @@ class Worker:
     # -- at each beat, in the heart's thread -------------------------------------
 
     def _at_beat(self) -> None:
+        if not self.life.in_place():
+            self.displaced = True
+            self.stop.bell.ring()
         if self._supervisor is not None and os.getppid() != self._supervisor:
             self.stop.ask_once("its supervisor is gone")
         orders = self._control.read()
@@ -156,6 +160,7 @@ class Worker:
         if health != self._written:
             write_health(self.project, self.life.name, health, self.life.name)
             self._written = health
+        self._beat_trouble = None
 
     def _cancel(self, running: Claimed) -> None:
         """End the running attempt, and a callable that does not yield with us."""
@@ -168,7 +173,9 @@ class Worker:
             os._exit(STUCK)
 
     def _no_beat(self, error: OSError) -> None:
-        self.say(f"cannot beat: {error.strerror}")
+        if error.strerror != self._beat_trouble:  # said once, not at every beat
+            self._beat_trouble = error.strerror
+            self.say(f"cannot beat: {error.strerror}")
         if error.errno == errno.EBADF:  # a task closed what is not its own
             self.stop.ask_once("its life lock was closed")
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.errors import NoProjectError, TaskFileError, UsageError
-from farm.project import MAX_TASK_BYTES, Project, check_trust, find_project, key
+from farm.project import MAX_TASK_BYTES, Project, find_project, key
 
 LONGEST = 255  # bytes of a file name
 
@@ -312,14 +312,16 @@ def test_a_folder_that_others_cannot_write_or_is_trusted_is_fine(
 ) -> None:
     Path(project.tasks).chmod(mode)
 
-    check_trust(project, trust=trust)
+    Path(project.settings).write_text(f"trust = {str(trust).lower()}\n")
+
+    assert project.check_trust() == []
 
 
 def test_a_folder_that_everybody_can_write_is_refused(project: Project) -> None:
     Path(project.tasks).chmod(0o777)
 
     with pytest.raises(UsageError, match="chmod o-w it, or set `trust = true`"):
-        check_trust(project, trust=False)
+        project.check_trust()
 
 
 MOUNTS = """\

@@ -213,7 +213,17 @@ def test_a_retry_waits_for_its_time(
     folder.look()
     folder.queue.refused("a", TICK, until=NOW + 10)
 
-    assert folder.look(NOW + later) == ready
+    assert folder.look(NOW + later, TICK + later) == ready
+
+
+def test_when_the_clock_is_set_the_ledgers_are_asked_who_must_wait(
+    folder: Folder,
+) -> None:
+    folder.drop("a")
+    folder.look()
+    folder.queue.refused("a", TICK, until=NOW + 10)
+
+    assert folder.look(NOW - 7200, TICK + 1) == ["a"]
 
 
 def test_a_held_task_is_tried_again_a_second_later(folder: Folder) -> None:
@@ -245,8 +255,8 @@ def test_a_task_of_ours_that_is_retried_waits_for_its_time(folder: Folder) -> No
     folder.look()
     folder.queue.ended("a", NOW + 10, NOW, TICK)
 
-    assert folder.look(NOW + 5) == []
-    assert folder.look(NOW + 10) == ["a"]
+    assert folder.look(NOW + 5, TICK + 5) == []
+    assert folder.look(NOW + 10, TICK + 10) == ["a"]
 
 
 def test_an_empty_folder_is_quiet(folder: Folder) -> None:

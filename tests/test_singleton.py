@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from filelock import lock_descriptor
 
 from farm import process, singleton
 from farm.errors import BusyError
+from farm.ledger import try_lock
 from farm.project import Project
 from farm.singleton import Singleton, supervisors
 
@@ -117,10 +117,10 @@ def test_one_who_looks_does_not_keep_a_supervisor_from_starting(
 ) -> None:
     with held(project, HERE, "41\n", fcntl.LOCK_SH) as looks:
 
-        def try_and_look_away(fd: int, *, blocking: bool) -> bool:
-            got = lock_descriptor(fd, blocking=blocking)
+        def try_and_look_away(fd: int, path: str) -> bool:
+            got = try_lock(fd, path)
             fcntl.flock(looks, fcntl.LOCK_UN)
             return got
 
-        monkeypatch.setattr(singleton, "lock_descriptor", try_and_look_away)
+        monkeypatch.setattr(singleton, "try_lock", try_and_look_away)
         Singleton(project).release()

@@ -16,7 +16,7 @@ import click
 
 from farm.cli.common import INTERRUPTED, PROJECT_OPTION, Place, example
 from farm.errors import FarmError
-from farm.words import plain
+from farm.words import clean, plain
 
 VERBS = (
     "init",
@@ -40,6 +40,7 @@ VERBS = (
     "archive",
     "restore",
     "check",
+    "doctor",
     "schema",
     "completion",
     "help",
@@ -121,10 +122,10 @@ def _told(error: Exception) -> int:
     """Say what went wrong; the exit code."""
     if isinstance(error, click.UsageError):
         verb = error.ctx.command_path if error.ctx else "farm"
-        click.echo(f"farm: {error.format_message()} ({verb} --help)", err=True)
+        click.echo(f"farm: {plain(error.format_message())} ({verb} --help)", err=True)
         return error.exit_code
     if isinstance(error, FarmError):
-        click.echo(f"farm: {error}", err=True)
+        click.echo(f"farm: {plain(str(error))}", err=True)
         return error.exit_code
     if isinstance(error, OSError):  # a full or read-only disk, say: no bug of ours
         where = error.filename or "cannot write into the project"
@@ -132,5 +133,5 @@ def _told(error: Exception) -> int:
         said = f"{where}: {error.strerror or error}: {todo}, and try again"
         click.echo(f"farm: {plain(said)}", err=True)
         return 1
-    traceback.print_exception(error)
+    click.echo(clean("".join(traceback.format_exception(error))), nl=False, err=True)
     return BUG

@@ -34,6 +34,8 @@ def command(
     """
     start = os.path.dirname(os.path.abspath(files[0])) if files else os.getcwd()
     there = read_project(place.find(project, start))
+    for warning in there.check_trust():
+        click.echo(f"warning: {plain(warning)}", err=True)
     listing = Listing(there)
     listing.refresh()
     wanted = _wanted(there, files) if files else None

@@ -113,7 +113,8 @@ def chosen(survey: Survey, choice: Choice) -> list[str]:
 def one_task(project: Project, task_id: str) -> None:
     """UnknownTaskError, with the nearest name, if there is no such task."""
     for path in (project.task_path(task_id), project.result_path(task_id)):
-        if is_usable(task_id) and os.path.lexists(path):
+        there = is_usable(task_id) and os.path.lexists(path)
+        if there and project.lies_inside(task_id):
             return
     listing = Listing(project)
     listing.refresh()
@@ -164,6 +165,7 @@ def read_project(root: str) -> Project:
             f"{root} has no tasks/ folder: name another project, or start this one"
             f" with: farm supervise {root}"
         )
+    project.check_inside()
     return project
 
 

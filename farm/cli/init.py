@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import click
 
-from farm import drop
+from farm import disk, drop
 from farm.cli import schema
 from farm.cli.common import Place, about_project, example
 from farm.config import SETTINGS_HELP, Help
@@ -96,7 +96,7 @@ def start(root: str) -> tuple[list[str], list[str]]:
     left: list[str] = []
     for name, text in files.items():
         path = f"{project.root}/{name}"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        disk.make_folders(os.path.dirname(path))
         (made if drop.lay(project, path, text) else left).append(name)
     return made, left
 

@@ -227,7 +227,8 @@ class _Reader:
 
     def __init__(self, path: str, last: int | None, *, scratch: bool = False) -> None:
         self.scratch = scratch
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._fd = os.open(path, flags)
         seen = os.fstat(self._fd)
         size, self._inode = seen.st_size, seen.st_ino
         self._path = path

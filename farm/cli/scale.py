@@ -30,7 +30,7 @@ def command(place: Place, project: str | None, count: int, host: str | None) -> 
     New ones start at once; those that are too many finish what they run first.
     Returns when the supervisor has taken the order, on this host or another.
     """
-    there = read_project(place.find(project))
+    there = Project.open(read_project(place.find(project)).root)
     chosen = _host(there, host)
     name = control.scale_name(chosen)
     control.give(there, name, f"{count}\n")

@@ -104,7 +104,7 @@ class PlainScreen:
 
     def event(self, text: str) -> None:
         """Say it with the time of day."""
-        click.echo(f"{time.strftime('%H:%M:%S')}  {text}", err=True)
+        click.echo(f"{time.strftime('%H:%M:%S')}  {plain(text)}", err=True)
 
     def ended(self, entries: Sequence[Entry]) -> None:
         """Say each, or how many."""
@@ -160,7 +160,8 @@ class LiveScreen:
     def _print(self, text: str, style: str) -> None:
         from rich.text import Text  # noqa: PLC0415 - only on a terminal
 
-        self._console.print(Text(f"{time.strftime('%H:%M:%S')}  {text}", style=style))
+        line = f"{time.strftime('%H:%M:%S')}  {plain(text)}"
+        self._console.print(Text(line, style=style))
 
     def show(self, report: Report) -> None:
         """Draw the block anew."""

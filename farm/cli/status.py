@@ -167,7 +167,7 @@ def _running(report: Report) -> Iterator[str]:
         (
             plain(run.id),
             duration(run.elapsed_s),
-            run.worker,
+            plain(run.worker),
             f"attempt {run.attempt}" if run.attempt > 1 else "",
             progress(run),
         )
@@ -195,5 +195,7 @@ def _waiting(report: Report, now: float) -> Iterator[str]:
 
 def _unwell(report: Report) -> Iterator[str]:
     """Only workers that are not well; `farm workers` has all."""
-    rows = [(w.name, plain(w.health)) for w in report.workers if w.health != "well"]
+    rows = [
+        (plain(w.name), plain(w.health)) for w in report.workers if w.health != "well"
+    ]
     return _section("Workers", rows[:MOST_ROWS], len(rows))

@@ -14,8 +14,8 @@ from farm.cli.common import (
     settings_of,
 )
 from farm.cli.screen import make_screen, summarize
-from farm.project import check_trust
 from farm.supervisor import Supervisor
+from farm.words import plain
 
 
 @click.command(
@@ -45,7 +45,8 @@ def command(
     """
     there = open_project(place.find(project))
     settings = settings_of(there, {"workers": workers})
-    check_trust(there, trust=settings.trust)
+    for warning in there.check_trust():
+        click.echo(f"warning: {plain(warning)}", err=True)
     screen = make_screen()
     began = time.monotonic()
     supervisor = Supervisor(there, settings, screen, until_done=until_done)

@@ -16,7 +16,8 @@ from farm.cli.common import (
 )
 from farm.control import DRAIN
 from farm.life import check_name
-from farm.project import Project, check_trust
+from farm.project import Project
+from farm.words import plain
 from farm.work import LoopEnd, work_stealing_loop
 from farm.worker import Worker
 
@@ -52,7 +53,9 @@ def command(
         check_name(name)
     there = open_project(place.find(project))
     settings = settings_of(there, {})
-    check_trust(there, trust=settings.trust)
+    warnings = there.check_trust()
+    for warning in warnings if supervisor is None else ():
+        click.echo(f"warning: {plain(warning)}", err=True)
     sys.dont_write_bytecode = True  # a .pyc cannot tell two edits in one second apart
     sys.path.insert(0, there.root)
     began = time.monotonic()

@@ -54,7 +54,7 @@ def describe(
         task = plain(worker.task) if worker.task else "idle" if worker.alive else ""
         rows.append(
             (
-                worker.name,
+                plain(worker.name),
                 plain(worker.host),
                 str(worker.pid),
                 duration(max(0.0, now - worker.started)),
@@ -63,5 +63,5 @@ def describe(
                 task,
             )
         )
-    kept = [f"supervisor on {s.host}, process {s.pid}" for s in supervisors]
+    kept = [plain(f"supervisor on {s.host}, process {s.pid}") for s in supervisors]
     return table(rows) + kept if rows else kept

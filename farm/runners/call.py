@@ -28,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from farm.errors import TaskFileError
+from farm.errors import MACHINE, TaskFileError
 from farm.job import Job, child_variables, task_variables, working_folder
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
@@ -78,6 +78,9 @@ def _run(job: Job) -> Outcome:
         raise
     except CannotImportError as error:
         cause = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.errno in MACHINE:
+            words = f"could not import: {cause.strerror}"
+            return Outcome(Why.FAULT, error=Error("machine", words))
         return Outcome(Why.FAILED, error=_described("import", cause, str(error)))
     except BaseException as error:  # noqa: BLE001 - a task may raise anything, also SystemExit
         return Outcome(Why.FAILED, error=_described("exception", error, _said(error)))

@@ -12,32 +12,22 @@ KILL. When `run` returns, nothing of its group runs.
 import errno
 import os
 import time
+from contextlib import suppress
 
 import msgspec
 
 from farm import disk, process
 from farm.child import Child, Command, Exit
-from farm.errors import TaskFileError
+from farm.errors import MACHINE, TaskFileError
 from farm.job import Job, environment, working_folder
 from farm.ledger import Child as ChildLine
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW
+_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_OURS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block us
 _KILLED = 128 + 9  # how a shell passes on that its command was killed
 _LAST_WORDS = 300  # bytes of stderr from which the last line goes into the reason
-_MACHINE = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EDQUOT,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.ENOSPC,
-        errno.EROFS,
-    }
-)
 
 
 def run(job: Job) -> Outcome:
@@ -60,7 +50,14 @@ def run(job: Job) -> Outcome:
 
 
 def _open_log(path: str) -> int:
-    return os.open(path, _LOG_FLAGS | os.O_CLOEXEC, disk.FILE_MODE)
+    """An empty file, whatever lay there: a link or a FIFO is nobody's output."""
+    try:
+        return os.open(path, _LOG_FLAGS | _OURS, disk.FILE_MODE)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    disk.unlink(path)
+    return os.open(path, _LOG_FLAGS | _OURS, disk.FILE_MODE)
 
 
 def _run(job: Job, stdout: int, stderr: int) -> Outcome:
@@ -134,7 +131,7 @@ def _not_started(job: Job, error: OSError | ValueError) -> Outcome:
     """Not the task's fault if the machine has no room for a process."""
     number = error.errno if isinstance(error, OSError) else None
     words = error.strerror if isinstance(error, OSError) else str(error)
-    if number in _MACHINE:
+    if number in MACHINE:
         return Outcome(Why.FAULT, error=Error("machine", f"could not start: {words}"))
     command = job.claim.task.run
     name = "sh" if isinstance(command, str) else (command or [""])[0]
@@ -146,7 +143,8 @@ def _with_logs(outcome: Outcome, paths: list[str], sizes: list[int]) -> Outcome:
     kept: list[str | None] = []
     for path, size in zip(paths, sizes, strict=False):  # opening the second may fail
         if size == 0:
-            disk.unlink(path)
+            with suppress(OSError):  # this only tidies up: what ran has run
+                disk.unlink(path)
         kept.append(path if size else None)
     out, err = [*kept, None, None][:2]
     error = outcome.error

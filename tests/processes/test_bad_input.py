@@ -129,6 +129,7 @@ def test_good_tasks_beside_them_succeed(settled: Settled) -> None:
     assert settled.code == 1
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_invalid_and_its_result_says_why(
     settled: Settled, name: str
@@ -224,6 +225,7 @@ os.execv(sys.executable, [sys.executable, "-P", "-m", "farm", *sys.argv[1:]])
 """
 
 
+@pytest.mark.fault(23)
 def test_a_file_that_cannot_be_read_is_invalid(farm: Farm) -> None:
     script = farm.write("powerless.py", POWERLESS)
     farm.drop("job", run="true")

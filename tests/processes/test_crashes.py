@@ -381,6 +381,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.fault(7)
 def test_an_orphaned_command_is_ended_before_its_task_runs_again(farm: Farm) -> None:
     drop_orphan(farm)
     worker = farm.start_worker()
@@ -395,6 +396,7 @@ def test_an_orphaned_command_is_ended_before_its_task_runs_again(farm: Farm) -> 
     assert is_gone(orphan)
 
 
+@pytest.mark.fault(7)
 def test_idle_workers_rescue_an_orphaned_command_once(farm: Farm) -> None:
     drop_orphan(farm)
     worker = farm.start_worker()
@@ -411,6 +413,7 @@ def test_idle_workers_rescue_an_orphaned_command_once(farm: Farm) -> None:
     assert not (farm.root / "overlaps").exists()
 
 
+@pytest.mark.fault(7)
 def test_a_supervised_orphan_is_ended_and_its_task_runs_again(farm: Farm) -> None:
     drop_orphan(farm)
     supervisor = farm.supervise("-j", "1", "--until-done")
@@ -465,6 +468,7 @@ ALIVE = """case "$(cut -d' ' -f3 /proc/$(cat pid)/stat 2>/dev/null)" in
     ""|Z|X) ;; *) : > overlaps;; esac"""
 
 
+@pytest.mark.fault(8)
 @pytest.mark.parametrize("group", ["", "setsid"], ids=["own group", "own session"])
 def test_what_a_failed_command_left_behind_is_ended_before_the_retry(
     farm: Farm, group: str
@@ -487,6 +491,7 @@ def test_what_a_successful_command_left_in_its_group_is_ended(farm: Farm) -> Non
     assert is_gone(wait_pid(farm.root / "pid"))
 
 
+@pytest.mark.fault(8)
 def test_a_daemon_of_its_own_session_is_left_alone_after_success(farm: Farm) -> None:
     daemon = "setsid sh -c 'echo $$ > pid; exec sleep 1000' >/dev/null 2>&1 &"
     farm.drop(
@@ -507,6 +512,7 @@ def test_a_daemon_of_its_own_session_is_left_alone_after_success(farm: Farm) -> 
 # -- tasks that take their worker with them --------------------------------------------
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize(
     "killer",
     [
@@ -757,6 +763,7 @@ def test_one_odd_file_does_not_stop_the_look_after_an_unclean_end(farm: Farm) ->
     assert farm.status_of("job") == "succeeded"
 
 
+@pytest.mark.fault(22)
 def test_a_folder_where_a_ledger_should_be_is_named_and_holds_nobody(
     farm: Farm,
 ) -> None:
@@ -792,6 +799,7 @@ def test_a_ledger_left_behind_by_a_finished_task_is_swept(farm: Farm) -> None:
     assert not ledger.exists()
 
 
+@pytest.mark.fault(7, 8)
 def test_a_command_that_hides_from_everything_but_its_group_is_ended(
     farm: Farm,
 ) -> None:

@@ -50,6 +50,7 @@ def end_at_once(farm: Farm, worker: "subprocess.Popen[bytes]", task_id: str) -> 
     return worker.wait(30)
 
 
+@pytest.mark.fault(49)
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_asked_once_a_worker_finishes_and_ends(
     farm: Farm, held: Gate, signum: signal.Signals
@@ -67,6 +68,7 @@ def test_asked_once_a_worker_finishes_and_ends(
     assert farm.worker_names() == []
 
 
+@pytest.mark.fault(49)
 def test_asked_twice_a_worker_gives_its_task_back_uncounted(
     farm: Farm, held: Gate
 ) -> None:
@@ -94,6 +96,7 @@ def test_what_was_given_back_runs_again_at_once(farm: Farm, held: Gate) -> None:
     assert [a["why"] for a in result["attempts"]] == ["drained", "succeeded"]
 
 
+@pytest.mark.fault(9, 49)
 def test_a_command_that_ignores_the_end_is_killed_and_given_back(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("a", run=f"trap '' TERM; {gate.command}")

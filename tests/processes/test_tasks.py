@@ -126,6 +126,7 @@ def test_exit_codes_may_be_declared_good(farm: Farm, code: int, status: str) -> 
     assert (result["status"], result["exit_code"]) == (status, code)
 
 
+@pytest.mark.fault(11)
 def test_a_signal_is_named(farm: Farm) -> None:
     result = run(farm, run="kill -SEGV $$")
 
@@ -148,6 +149,7 @@ def test_a_program_that_is_not_there_fails_and_is_named(farm: Farm) -> None:
 # -- timeouts ------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(9)
 def test_a_timeout_ends_the_whole_group_also_who_ignores_it(farm: Farm) -> None:
     stubborn = "sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 0.02; done'"
     command = f"{stubborn} & while [ ! -s pid ]; do sleep 0.02; done; sleep 1000"
