@@ -11,6 +11,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,25 @@ image=$(mktemp) && truncate -s 4M $image && mkfs.ext4 -q $image &&
 mount -o loop $image /mnt; code=$?; rm -f $image; exit $code
 """
 
+NOBODY = 65534  # a user id that owns nothing
+AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+
+
+def another_user_runs_farm() -> bool:
+    """Whether we may become another user, and that one may read Python and farm."""
+    python = (sys.executable, "-c", "import farm.cli, click, msgspec, rich")
+    return os.geteuid() == 0 and _runs(*AS_NOBODY, *python)
+
+
+def _boots_a_guest() -> bool:
+    """Whether a User-Mode Linux runs a command and switches itself off."""
+    command = "mount -t proc p /proc; echo o > /proc/sysrq-trigger; sleep 9"
+    return _runs(
+        *("linux.uml", "mem=64M", "rootfstype=hostfs", "root=/dev/root", "ro"),
+        *("con=null", "con0=null,fd:1", "init=/bin/sh", "--", "-c", f'"{command}"'),
+    )
+
+
 TRIALS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "strace": lambda: _runs("strace", "-f", "-o", os.devnull, "true"),
@@ -61,8 +81,18 @@ TRIALS: dict[str, Callable[[], bool]] = {
     "loop mount": lambda: _runs("unshare", "--mount", "sh", "-c", _LOOP_MOUNT),
     "setpriv": lambda: _runs("setpriv", "--reuid=65534", "--clear-groups", "true"),
     "prlimit": lambda: _runs("prlimit", "--nofile=64", "true"),
+    "another user": another_user_runs_farm,
     "memory cgroup": _bounds_memory,
+    "inotify limit": lambda: _runs(
+        *("unshare", "--user", "--map-root-user", "sh", "-c"),
+        "echo 0 > /proc/sys/user/max_inotify_instances",
+    ),
     "faketime": lambda: faketime() is not None,
+    "uml": _boots_a_guest,
+    "nfs": lambda: (
+        _runs("modprobe", "--version")
+        and any(Path("/usr/lib/uml/modules").glob("*/kernel/fs/nfsd/nfsd.ko"))
+    ),
 }
 
 
