@@ -13,7 +13,8 @@ import click
 from tests.storm.storm import Options, Storm
 from tests.storm.verdict import percentile, rescues, violations
 
-FAULTS = ("kill", "stop", "delete", "edit", "pause", "retry", "cancel")
+FAULTS = ("both", "delete", "edit", "pause", "retry", "cancel")
+SINGLY = ("kill", "stop")  # what `both` stands for
 MOST_SHOWN = 20  # violations
 
 
@@ -26,7 +27,7 @@ MOST_SHOWN = 20  # violations
     "--faults",
     default=",".join(FAULTS),
     show_default=True,
-    help="What is done to them; none is a farm in peace.",
+    help="What is done to them (both: kill and stop); none is a farm in peace.",
 )
 @click.option(
     "--pace", type=float, default=10.0, show_default=True, help="How many a second."
@@ -59,7 +60,7 @@ def main(
     Exit code 0 if every promise was kept, 1 if one was broken.
     """
     chosen = frozenset(name for name in faults.split(",") if name and name != "none")
-    if unknown := chosen - set(FAULTS):
+    if unknown := chosen - {*FAULTS, *SINGLY}:
         raise click.UsageError(f"there is no fault {', '.join(sorted(unknown))}")
     seed = random.randrange(1 << 31) if seed is None else seed
     root = Path(tempfile.mkdtemp(prefix="torture-", dir=fs)) / "project"

@@ -97,14 +97,15 @@ class Storm:
     # -- the farm ----------------------------------------------------------------
 
     def _farm(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        return self._python("-m", "farm", *arguments)
+        durability = self._random.choice(["auto", "always"])
+        return self._python("-m", "farm", *arguments, FARM_DURABILITY=durability)
 
-    def _python(self, *arguments: str) -> "subprocess.Popen[bytes]":
+    def _python(self, *arguments: str, **environ: str) -> "subprocess.Popen[bytes]":
         with (self.root / "said.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-P", *arguments],
                 cwd=self.root,
-                env=self._environ,
+                env=self._environ | environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -112,7 +113,10 @@ class Storm:
             )
 
     def begin(self) -> None:
-        """Half of the workers under a supervisor, the others by themselves."""
+        """Half of the workers under a supervisor, the others by themselves.
+
+        Some sync each result, and some only those that took long.
+        """
         supervised = max(1, self.options.workers // 2)
         commands = [["supervise", str(self.root), "-j", str(supervised)]]
         alone = self.options.workers - supervised
@@ -163,9 +167,14 @@ class Storm:
             time.sleep(self._random.uniform(*UNEVEN) / self.options.pace)
 
     def _acts(self) -> list[tuple[Callable[[], None], int]]:
+        kill, stop = (
+            [(self._kill_worker, 24), (self._kill_other, 12)],
+            [(self._stop, 30)],
+        )
         every: dict[str, list[tuple[Callable[[], None], int]]] = {
-            "kill": [(self._kill_worker, 24), (self._kill_other, 12)],
-            "stop": [(self._stop, 30)],
+            "kill": kill,
+            "stop": stop,
+            "both": [*kill, *stop],
             "delete": [(self._delete, 8), (self._empty, 6)],
             "edit": [(self._edit, 8)],
             "pause": [(self._pause, 3)],
@@ -223,7 +232,8 @@ class Storm:
     def _kill_other(self) -> None:
         role = self._random.choice(["child", "child", "child", "supervisor"])
         os.kill(self._choose(role), signal.SIGKILL)
-        self.counts[f"SIGKILL to {role}s"] += 1
+        many = {"child": "children", "supervisor": "supervisors"}[role]
+        self.counts[f"SIGKILL to {many}"] += 1
 
     def _stop(self) -> None:
         pid = self._choose("worker", "worker", "child", "supervisor")
