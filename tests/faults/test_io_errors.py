@@ -63,7 +63,8 @@ def is_free(farm: Farm) -> bool:
 def supervised_worker(farm: Farm) -> int:
     """The process id of a worker whose place is taken by another if it ends."""
     farm.supervise("-j", "1")
-    return wait_until(farm.worker_pids, on_timeout=farm.describe)[0]
+    wait_said(farm, "works on")
+    return farm.worker_pids()[0]
 
 
 def limit(pid: int, which: int, soft: int) -> None:

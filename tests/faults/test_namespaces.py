@@ -267,6 +267,15 @@ def test_a_dead_workers_pid_that_is_used_again_is_neither_killed_nor_its_owner(
     assert lives(innocent)
 
 
+def is_gone(group: int) -> bool:
+    """Whether a process group has no member any more."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 @pytest.mark.fault(14)
 def test_a_dead_commands_pid_that_is_used_again_is_not_killed(farm: Farm) -> None:
     gate = farm.gate()
@@ -274,12 +283,11 @@ def test_a_dead_commands_pid_that_is_used_again_is_not_killed(farm: Farm) -> Non
     box = Container(farm)
     worker = box.start_worker()
     [pid] = gate.wait_reached()
-    command = command_with(farm, "a", pid)
+    group = os.getpgid(command_with(farm, "a", pid).pid)
     farm.kill(inner(worker))
     worker.wait()
-    for process in commands_of(farm, "a"):
-        process.kill()
-    wait_until(lambda: not psutil.pid_exists(command.pid))
+    os.killpg(group, signal.SIGKILL)
+    wait_until(lambda: is_gone(group))  # as long as it has members its number is taken
     innocent = psutil.Process(inner(box.start("setsid", "sleep", "1000", pid=pid)))
     wait_until(lambda: innocent.name() == "sleep")
     box.start_worker()
