@@ -66,8 +66,7 @@ class Capture:
         taken = {}
         try:
             for fd, path in logs.items():
-                self._mend(fd)
-                if os.fstat(fd).st_size > 0:
+                if self._mend(fd) > 0:
                     self._move(fd, path)
                     taken[fd] = path
         except OSError:
@@ -105,19 +104,22 @@ class Capture:
         finally:
             os.close(null)
 
-    def _mend(self, fd: int) -> None:
-        """Flush a stream; a callable may have replaced or closed it, or both."""
+    def _mend(self, fd: int) -> int:
+        """Flush a stream, which a callable may have replaced or closed; its bytes."""
         if self._streams[fd].closed:
             self._streams[fd] = _stream(fd)
         setattr(sys, _NAMES[fd], self._streams[fd])
         try:
             self._streams[fd].flush()
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                self._point(fd)  # there was no room for a scratch file the last time
+            now = os.fstat(fd)
+            if stat.S_ISREG(now.st_mode):
+                return now.st_size
         except OSError as error:
             if error.errno != errno.EBADF:
                 raise  # a full disk, say
-            self._point(fd)  # it had closed the descriptor itself
+        # It closed the descriptor itself, or there was no room the last time.
+        self._point(fd)
+        return os.fstat(fd).st_size
 
     def say(self, text: str) -> None:
         """A line to the stderr that the worker was started with."""

@@ -157,7 +157,7 @@ class Ledger:
     def __init__(self, path: str, fd: int, identity: os.stat_result) -> None:
         self.path = path
         self.fd = fd
-        self.inode = (identity.st_dev, identity.st_ino)
+        self.inode = _inode(identity)
         raw = disk.read_fd(fd)
         self.size = len(raw)
         self._torn = bool(raw) and not raw.endswith(b"\n")
@@ -176,7 +176,7 @@ class Ledger:
         try:
             # RACE: between open and lock another may unlink the file (it was
             # final): then we hold a lock that nobody else can see.
-            if try_lock(fd, path) and _names(path, identity):
+            if try_lock(fd, path) and _names(path, _inode(identity)):
                 ledger = cls(path, fd, identity)
         finally:
             if ledger is None:
@@ -215,7 +215,7 @@ class Ledger:
 
     def _untouched(self) -> bool:
         now = os.fstat(self.fd)
-        return now.st_size == self.size and _names(self.path, now)
+        return now.st_size == self.size and _names(self.path, self.inode)
 
     def _locks_again(self) -> bool:
         until = time.monotonic() + RELOCK_PATIENCE
@@ -239,7 +239,7 @@ class Ledger:
         if fd < 0:
             return
         with suppress(OSError):
-            if unlink and _names(self.path, os.fstat(fd)):
+            if unlink and _names(self.path, self.inode):
                 disk.unlink(self.path)
         with suppress(OSError):
             unlock_descriptor(fd)
@@ -287,8 +287,13 @@ def try_lock(fd: int, path: str) -> bool:
         ) from error
 
 
-def _names(path: str, identity: os.stat_result) -> bool:
+def _names(path: str, inode: tuple[int, int]) -> bool:
+    """Whether this path still names that file."""
     try:
-        return os.path.samestat(os.lstat(path), identity)
+        return _inode(os.lstat(path)) == inode
     except FileNotFoundError:
         return False
+
+
+def _inode(seen: os.stat_result) -> tuple[int, int]:
+    return seen.st_dev, seen.st_ino

@@ -148,7 +148,7 @@ def _parse_foreign(raw: bytes) -> Head | None:
 def rfc3339(seconds: float) -> str:
     """POSIX seconds as `2026-11-21T03:00:00.123Z`."""
     moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def posix(text: str) -> float:

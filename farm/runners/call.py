@@ -115,15 +115,25 @@ async def _awaited(returned: Any) -> object:
 @contextmanager
 def _surroundings(job: Job) -> Iterator[None]:
     """The task's folder and variables; what was there before comes back."""
-    wanted = task_variables(job) | child_variables(job)
-    folder = working_folder(job)
+    folder, own = working_folder(job), task_variables(job)
+    # Encoded, as Python keeps it: os.environ itself decodes all of it at each look,
+    # which costs more than the whole claim.
+    environ = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001 - see above
     try:
-        os.environ.update(wanted)
+        _set_variables(own | child_variables(job))
+        as_called = environ.copy()
         os.chdir(folder)
         yield
     finally:
         os.chdir(job.project.root)
-        _restore_environ(job.environ)
+        if own or environ != as_called:  # else only farm's own, which the next sets
+            _restore_environ(job.environ)
+
+
+def _set_variables(wanted: Mapping[str, str]) -> None:
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _restore_environ(before: Mapping[str, str]) -> None:

@@ -43,7 +43,7 @@ Ledger.open = classmethod(_open)  # type: ignore[method-assign,assignment]  # th
 Ledger.let_go = _let_go  # type: ignore[method-assign]  # the point
 
 
-def _names(path: str, identity: os.stat_result) -> bool:
+def _names(path: str, inode: tuple[int, int]) -> bool:
     return True
 
 
