@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,9 +15,11 @@ from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
 from farm.listing import Listing
 from farm.project import Project, find_project, is_usable
-from farm.report import Survey
 from farm.selection import WORDS, Choice, choose, must_be
 from farm.states import FAILURES
+
+if TYPE_CHECKING:  # a worker surveys nothing, and starts sooner without it
+    from farm.report import Survey
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -104,7 +106,7 @@ def selects(function: Function) -> Function:
     return with_choice  # type: ignore[return-value]  # it takes `choice` for three
 
 
-def chosen(survey: Survey, choice: Choice) -> list[str]:
+def chosen(survey: "Survey", choice: Choice) -> list[str]:
     """The ids that a command means, at this moment; UnknownTaskError if one is not."""
     survey.look(time.time(), time.monotonic())
     return choose(choice, survey.ids, survey.word)

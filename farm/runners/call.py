@@ -11,7 +11,6 @@ timed out (`farm.claim.vanished`).
 Must run in the main thread, as alarms only arrive there.
 """
 
-import asyncio
 import faulthandler
 import importlib
 import inspect
@@ -19,7 +18,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -93,11 +92,7 @@ def _called(task: Task) -> object:
     try:
         function = _imported(task.call or "")
         returned = function(*task.args, **task.kwargs)
-        return (
-            asyncio.run(_awaited(returned))
-            if inspect.isawaitable(returned)
-            else returned
-        )
+        return _awaited(returned) if inspect.isawaitable(returned) else returned
     finally:
         if os.getpid() != me:  # a forked child fell out of the function
             sys.stdout.flush()
@@ -105,8 +100,13 @@ def _called(task: Task) -> object:
             os._exit(0 if sys.exc_info()[0] in (None, SystemExit) else 1)
 
 
-async def _awaited(returned: Any) -> object:
-    return await returned
+def _awaited(returned: Awaitable[object]) -> object:
+    import asyncio  # noqa: PLC0415 - a worker starts a fifth sooner without it
+
+    async def wait() -> object:
+        return await returned
+
+    return asyncio.run(wait())
 
 
 # -- around the call -------------------------------------------------------------
