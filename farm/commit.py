@@ -204,17 +204,18 @@ def _result(
     opened = claim.opened
     out, err = _text(desk, outcome.stdout), _text(desk, outcome.stderr)
     last = msgspec.structs.replace(ended, stdout_path=out.path, stderr_path=err.path)
+    attempt = attempt_of(Past(opened, last))
     return Result(
         version=VERSION,
         id=claim.id,
         status=status,
-        started=rfc3339(opened.acquired_at),
-        finished=rfc3339(ended.finished),
+        started=attempt.started,
+        finished=attempt.finished,
         duration_s=round(outcome.took, 6),
         worker=opened.holder,
         host=opened.who.host,
         sha256=opened.sha256,
-        attempts=[attempt_of(p) for p in (*claim.past, Past(opened, last))],
+        attempts=[*(attempt_of(p) for p in claim.past), attempt],
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         value=outcome.value,
