@@ -817,3 +817,17 @@ def test_a_command_that_hides_from_everything_but_its_group_is_ended(
 
     assert [a["why"] for a in farm.result("job")["attempts"]] == ["lost", "succeeded"]
     assert process.stat(hiding) is None
+
+
+def test_what_was_a_dead_workers_part_comes_in_its_turn(farm: Farm) -> None:
+    for worker in [farm.start_worker() for _ in range(3)]:
+        farm.kill(worker)
+        worker.wait()
+    ids = [f"t{number:02}" for number in range(20)]
+    for task_id in ids:
+        farm.drop(task_id, run="true")
+    farm.work()
+    (journal,) = (farm.state / "journal").iterdir()
+    ended = [json.loads(line)["id"] for line in journal.read_text().splitlines()]
+
+    assert ended == ids
