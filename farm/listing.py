@@ -11,6 +11,7 @@ are symbolic links are not followed. Names are trusted: whether a result's bytes
 import os
 import stat
 import time
+from collections.abc import Set
 
 import msgspec
 
@@ -19,13 +20,17 @@ from farm.project import RESULT, TASK, Project, id_fault
 from farm.trust import OPEN_TO_ALL
 
 _RACY_NS = 2_000_000_000  # a folder that changed so lately may change again unseen
+_LONGEST_NAME = 255  # bytes
+_LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
+_PLAIN = 50  # letters; a shorter id of plain text is never at fault
+_TOO_DEEP = "its path is too long for the files in it: move it higher up"
 
 
 class Folder(msgspec.Struct, frozen=True):
     """The names in one folder below `tasks/`, as ids."""
 
-    tasks: frozenset[str]
-    results: frozenset[str]
+    tasks: Set[str]
+    results: Set[str]
     folders: tuple[str, ...]  #: relative, each with a trailing slash
     unusable: dict[str, str]  #: file name -> sentence
 
@@ -74,6 +79,8 @@ class Listing:
             now = os.stat(path)
             if name and now.st_mode & stat.S_IWOTH and not self._project.trusts_others:
                 return _passed_over(name, OPEN_TO_ALL)
+            if len(os.fsencode(path)) > _LONGEST_PATH:
+                return _passed_over(name, _TOO_DEEP)
             mtime = now.st_mtime_ns
             if before and before.settled and before.mtime_ns == mtime:
                 return before
@@ -110,20 +117,29 @@ def _passed_over(name: str, why: str) -> _Seen:
 
 
 def _read_folder(path: str, prefix: str) -> Folder:
-    tasks, results, folders, unusable = set(), set(), [], {}
+    tasks, results, folders = set(), set(), []
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
-            if name.startswith("."):
+            if name[0] == ".":
                 continue
-            if name.endswith(RESULT):
+            if not name.endswith(TASK):
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{prefix}{name}/")
+            elif name.endswith(RESULT):
                 results.add(prefix + name[: -len(RESULT)])
-            elif name.endswith(TASK):
-                task_id = prefix + name[: -len(TASK)]
-                if fault := id_fault(task_id):
-                    unusable[prefix + name] = fault
-                else:
-                    tasks.add(task_id)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(f"{prefix}{name}/")
-    return Folder(frozenset(tasks), frozenset(results), tuple(folders), unusable)
+            else:
+                tasks.add(prefix + name[: -len(TASK)])
+    unusable = _faults(tasks)
+    tasks.difference_update([name[: -len(TASK)] for name in unusable])
+    return Folder(tasks, results, tuple(folders), unusable)
+
+
+def _faults(ids: Set[str]) -> dict[str, str]:
+    """The files of ids that can never be tasks, each with the reason."""
+    # Nearly always all of a folder are plain: that is asked of a million at once.
+    every = "".join(ids)
+    longest = max(map(len, ids), default=0)
+    if every.isascii() and every.isprintable() and longest < _PLAIN:
+        return {}
+    return {f"{i}{TASK}": fault for i in ids if (fault := id_fault(i))}

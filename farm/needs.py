@@ -21,14 +21,39 @@ class Met(msgspec.Struct, frozen=True):
     """Everything that was needed has succeeded."""
 
 
-class Unmet(msgspec.Struct, frozen=True):
-    """Something is still missing; each entry says what, and why if that is odd."""
+class Missing(msgspec.Struct, frozen=True):
+    """A task, or a glob without any, that is needed and has not succeeded yet."""
 
-    open: tuple[str, ...]
+    need: str
+    note: str = ""  #: why, if that is odd
+
+    def __str__(self) -> str:
+        return f"{self.need} ({self.note})" if self.note else self.need
+
+
+class Unmet(msgspec.Struct, frozen=True):
+    """Something is still missing."""
+
+    missing: tuple[Missing, ...]
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """What is missing, each as people read it."""
+        return tuple(map(str, self.missing))
+
+    @property
+    def watched(self) -> str:
+        """One that must end before it is worth asking again.
+
+        It is one from the middle: in whichever order they end, half of them are over
+        when this one is, and who needs 10,000 asks some 14 times.
+        """
+        return self.missing[len(self.missing) // 2].need
 
     def sentence(self) -> str:
         """`needs build, test and 4 more`."""
-        named, more = self.open[:MOST_NAMED], len(self.open) - MOST_NAMED
+        named = map(str, self.missing[:MOST_NAMED])
+        more = len(self.missing) - MOST_NAMED
         return "needs " + ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
@@ -42,6 +67,7 @@ class Broken(msgspec.Struct, frozen=True):
 class Needs:
     """One listing's answers; make a new one when names changed.
 
+    `ask_again()` when only ends changed: what globs mean is as it was.
     `status_of` reads how a task with a result ended; None if that is no result.
     """
 
@@ -57,6 +83,10 @@ class Needs:
         self._expanded: dict[str, frozenset[str]] = {}
         self._answers: dict[str, Met | Unmet | Broken] = {}
 
+    def ask_again(self) -> None:
+        """Read anew how tasks ended."""
+        self._answers = {}
+
     def expand(self, need: str) -> frozenset[str]:
         """The ids that a need means now."""
         if not is_glob(need):
@@ -70,13 +100,13 @@ class Needs:
 
     def verdict(self, task_id: str, needs: Sequence[str]) -> Met | Unmet | Broken:
         """Whether a task has what it needs."""
-        missing: list[str] = []
+        missing: list[Missing] = []
         for need in needs:
             answer = self._answer(task_id, need)
             if isinstance(answer, Broken):
                 return answer
             if isinstance(answer, Unmet):
-                missing.extend(answer.open)
+                missing.extend(answer.missing)
         return Unmet(tuple(missing)) if missing else Met()
 
     def _answer(self, task_id: str, need: str) -> Met | Unmet | Broken:
@@ -89,21 +119,21 @@ class Needs:
 
     def _judge(self, need: str, members: frozenset[str]) -> Met | Unmet | Broken:
         if not members:
-            return Unmet((f"{need} (nothing matches yet)",))
+            return Unmet((Missing(need, "nothing matches yet"),))
         missing = []
         for member in sorted(members):
             status = self._status_of(member) if member in self._results else None
             if status is None:
                 missing.append(self._absence(member))
             elif status is Status.INVALID:
-                missing.append(f"{member} (its file is invalid)")
+                missing.append(Missing(member, "its file is invalid"))
             elif status is not Status.SUCCEEDED:
                 return Broken(member, status)
         return Unmet(tuple(missing)) if missing else Met()
 
-    def _absence(self, member: str) -> str:
+    def _absence(self, member: str) -> Missing:
         known = member in self._tasks or member in self._results
-        return member if known else f"{member} (nobody has dropped it)"
+        return Missing(member, "" if known else "nobody has dropped it")
 
 
 def circles(wanted: Mapping[str, Sequence[str]], needs: Needs) -> list[list[str]]:

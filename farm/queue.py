@@ -12,14 +12,15 @@ ledger behind; `farm.claim` decides again under the lock. A queue that is a seco
 old costs a refused claim, never a wrong run.
 
 At most `LOOK_AHEAD` files are read ahead; of more ready ones priority orders
-only those.
+only those. The names of the others are kept in order, and read on (`read_on`)
+without another look at the folder.
 
 A file that is refused is left alone until it has stood still for 2 seconds of
 our own monotonic clock: somebody may be writing it.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from farm import register
@@ -45,6 +46,7 @@ from farm.states import Status
 from farm.task import Task
 
 LOOK_AHEAD = 12_000  # files read ahead; priority orders within them
+READ_ON = 2_000  # how many at least are read on at once
 SETTLE = 2.0  # seconds that a refused file must stand still
 BLOCKED_PAUSE = 30.0  # seconds between two tries at a task that only people can free
 CLOCK_STEP = 1.0  # seconds; a clock that moved further by itself was set
@@ -64,46 +66,70 @@ class Queue:
         self._listing = Listing(project)
         self._ends = Results(project, writes=writes)
         self._looks: dict[str, Look] = {}
-        self._ready: list[Look] = []  # best last
+        self._unread: list[str] = []  # ours beyond the look-ahead, the first one last
+        self._others: list[str] = []  # the same of other stripes
+        self._anew: set[str] = set()  # forgotten since the last look
+        self._stripe = Stripe()
+        self._queued: dict[str, Look] = {}  # what counts of the next two
+        self._ready: list[Look] = []  # best last; with some that no longer count
         self._doomed: list[Doomed] = []
         self._delayed: dict[str, float] = {}  # id -> POSIX seconds
         self._held: dict[str, float] = {}  # id -> tick of the refusal
         self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
         self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
         self._needed_by: dict[str, set[str]] = {}
+        self._globs: set[str] = set()  # those among what is needed
         self._epoch = 0.0  # POSIX seconds at tick 0, as of the last look
         self._control = Control(project)
         self._orders = Orders()
         self._tasks: set[str] = set()
+        self._named: Set[str] = frozenset()  # results by their names alone
         self._results: set[str] = set()
         self._needs = self._fresh_needs()
         self._cycles: dict[str, list[str]] = {}
         self.waiting: dict[str, Waiting] = {}
-        self.unread = 0  #: files beyond the look-ahead
 
     # -- looking -------------------------------------------------------------
 
     def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> None:  # noqa: B008 - frozen
         """Look at the whole folder and put what is ready in order."""
-        self._listing.refresh()
+        moved = self._listing.refresh()
         self._notice_clock(now, tick)
         self._read_orders()
-        self._tasks = self._listing.tasks()
-        self._results = self._ends.refresh(self._listing.results())
-        open_ids = self._tasks - self._results
-        for gone in self._looks.keys() - open_ids:
-            self.forget(gone)
-        self._needs = self._fresh_needs()
+        if moved:
+            self._tasks, self._named = self._listing.tasks(), self._listing.results()
+        self._results = self._ends.refresh(self._named)
+        self._needs = self._fresh_needs() if moved else self._needs
+        self._needs.ask_again()
         self._reread_waiting()
-        self._read_new(open_ids, stripe)
+        self._find_unread(stripe, whole=moved or stripe != self._stripe)
+        room = LOOK_AHEAD - sum(look.id in self._looks for look in self._ready)
+        room -= len(self._read(self._unread, room))
+        self._read(self._others, room)
         self._find_cycles()
         self._sort(now, tick, stripe)
+
+    def read_on(self, now: float, tick: float) -> None:
+        """Read more files if few are left, behind their equals; no look at the folder."""
+        if not self._unread or len(self._queued) > LOOK_AHEAD - READ_ON:
+            return
+        ready = []
+        # The others' may have been taken since they were listed; ours hardly.
+        for look in self._read(self._unread, LOOK_AHEAD - len(self._queued)):
+            standing = self._standing(look, now, tick)
+            if isinstance(standing, Ready):
+                ready.append(look)
+            else:
+                self._put(look.id, standing)
+        self._queued.update((look.id, look) for look in ready)
+        behind = in_order(ready, self._stripe)[::-1]
+        self._ready = sorted(behind + self._ready, key=priority)
 
     def touch(self, ids: Iterable[str], now: float, tick: float) -> None:
         """Look at these ids, because an event named them."""
         self._notice_clock(now, tick)
         self._read_orders()
-        waiters: set[str] = set()
+        waiters, fresh = set(), False
         for task_id in ids:
             self.forget(task_id)
             self._ends.forget(task_id)
@@ -112,12 +138,13 @@ class Queue:
             elif (look := read_look(self._project, task_id)) is not None:
                 self._results.discard(task_id)
                 self._ends.doubt(task_id)  # something may lie there all the same
+                fresh |= task_id not in self._tasks
                 self._tasks.add(task_id)
                 self._looks[task_id] = look
-            waiters |= {task_id, *self._waiters(task_id)}
-        self._needs = self._fresh_needs()
-        for waiter in waiters:
-            self._insert(waiter, now, tick)
+            waiters |= {task_id, *self._stirred(self._waiters(task_id), task_id)}
+        self._needs = self._fresh_needs() if fresh else self._needs
+        self._needs.ask_again()
+        self._place(waiters, now, tick)
 
     def _notice_clock(self, now: float, tick: float) -> None:
         """When somebody sets the clock, the ledgers are asked again who must wait."""
@@ -133,7 +160,7 @@ class Queue:
 
     def _waiters(self, task_id: str) -> set[str]:
         """Tasks that wait for this one, by its id or by a glob."""
-        globs = [n for n in self._needed_by if is_glob(n) and matches(n, task_id)]
+        globs = [glob for glob in self._globs if matches(glob, task_id)]
         return set().union(*(self._needed_by.get(n, ()) for n in (task_id, *globs)))
 
     def _reread_waiting(self) -> None:
@@ -145,18 +172,33 @@ class Queue:
             if self._project.task_signature(task_id) != look.signature:
                 self.forget(task_id)
 
-    def _read_new(self, open_ids: set[str], stripe: Stripe) -> None:
-        new = open_ids - self._looks.keys()
-        room = LOOK_AHEAD - sum(look.id in self._looks for look in self._ready)
-        if len(new) > room:
-            chosen = sorted(new, key=lambda i: (not stripe.owns(i), i))[: max(0, room)]
-        else:
-            chosen = list(new)
-        self.unread = len(new) - len(chosen)
-        for task_id in chosen:
+    def _find_unread(self, stripe: Stripe, *, whole: bool) -> None:
+        """Which files are to be read; unless `whole`, only what may have changed."""
+        self._stripe = stripe
+        asked = (
+            self._tasks if whole else self._tasks & (self._anew | self._ends.doubtful)
+        )
+        self._anew = set()
+        open_ids = asked - self._results
+        for task_id in [i for i in self._looks if i not in open_ids]:
+            if whole or task_id in asked:
+                self.forget(task_id)
+        own, others = stripe.split(open_ids - self._looks.keys())
+        self._unread = own if whole else self._unread + own
+        self._others = others if whole else self._others + others
+
+    def _read(self, names: list[str], room: int) -> list[Look]:
+        """Read so many of these files, from the end; those that are still open."""
+        found: list[Look] = []
+        while names and len(found) < room:
+            task_id = names.pop()
+            if task_id in self._looks or task_id in self._results:
+                continue  # an event was quicker
             look = read_look(self._project, task_id)
             if look is not None:
                 self._looks[task_id] = look
+                found.append(look)
+        return found
 
     def _fresh_needs(self) -> Needs:
         """Answers to the names that are known now."""
@@ -166,6 +208,7 @@ class Queue:
 
     def _sort(self, now: float, tick: float, stripe: Stripe) -> None:
         self.waiting, self._doomed, self._needed_by = {}, [], {}
+        self._queued, self._globs = {}, set()
         ready = []
         for look in self._looks.values():
             standing = self._standing(look, now, tick)
@@ -173,31 +216,43 @@ class Queue:
                 ready.append(look)
             else:
                 self._put(look.id, standing)
+        self._queued.update((look.id, look) for look in ready)
         self._ready = in_order(ready, stripe)[::-1]
 
     def _put(self, task_id: str, standing: Doomed | Waiting) -> None:
         if isinstance(standing, Doomed):
             self._doomed.append(standing)
+            self._queued[task_id] = standing.look
             return
         self.waiting[task_id] = standing
         task = self._looks[task_id].task
         for need in task.needs if task else ():
             self._needed_by.setdefault(need, set()).add(task_id)
+            if is_glob(need):
+                self._globs.add(need)
 
-    def _insert(self, task_id: str, now: float, tick: float) -> None:
-        """Give one task its place again, as the first among its equals."""
-        self.waiting.pop(task_id, None)
-        self._ready = [look for look in self._ready if look.id != task_id]
-        self._doomed = [item for item in self._doomed if item.look.id != task_id]
-        look = self._looks.get(task_id)
-        if look is None:
-            return
-        standing = self._standing(look, now, tick)
-        if isinstance(standing, Ready):
-            at = bisect_right(self._ready, look.priority, key=priority)
-            self._ready.insert(at, look)
-        else:
-            self._put(task_id, standing)
+    def _place(self, ids: set[str], now: float, tick: float) -> None:
+        """Give these tasks their places again, each as the first among its equals."""
+        for task_id in ids:
+            self._queued.pop(task_id, None)
+            self.waiting.pop(task_id, None)
+            look = self._looks.get(task_id)
+            if look is None:
+                continue
+            standing = self._standing(look, now, tick)
+            if isinstance(standing, Ready):
+                at = bisect_right(self._ready, look.priority, key=priority)
+                self._ready.insert(at, look)
+                self._queued[task_id] = look
+            else:
+                self._put(task_id, standing)
+
+    def _stirred(self, waiters: set[str], task_id: str) -> set[str]:
+        """Those of these for which it matters that this task ended, or changed."""
+        if not waiters or self._ends.status(task_id) is not Status.SUCCEEDED:
+            return waiters
+        watched = {i: w.watched for i in waiters if (w := self.waiting.get(i))}
+        return {i for i in waiters if watched.get(i, "") in ("", task_id)}
 
     def _standing(self, look: Look, now: float, tick: float) -> Standing:
         if look.fault is not None or look.id in self._cycles:
@@ -235,7 +290,8 @@ class Queue:
             message = f"it needs {verdict.need}, which ended {verdict.status}"
             return Doomed(look, Status.SKIPPED, Error("needs", message))
         if isinstance(verdict, Unmet):
-            return Waiting(verdict.sentence())
+            one = verdict.watched
+            return Waiting(verdict.sentence(), watched="" if is_glob(one) else one)
         return Ready(look)
 
     def _refused_file(self, look: Look, now: float, tick: float) -> Standing:
@@ -269,13 +325,25 @@ class Queue:
 
     def next(self) -> Ready | Doomed | None:
         """The best task to try, each only once until the next refresh."""
-        if self._doomed:
-            return self._doomed.pop()
-        return Ready(self._ready.pop()) if self._ready else None
+        while self._doomed or self._ready:
+            item = self._doomed.pop() if self._doomed else Ready(self._ready.pop())
+            if self._counts(item.look):
+                del self._queued[item.look.id]
+                return item
+        return None
+
+    def _counts(self, look: Look) -> bool:
+        """Whether this is not given yet, and nothing newer is known of the task."""
+        return self._queued.get(look.id) is look
+
+    @property
+    def unread(self) -> int:
+        """How many files are beyond the look-ahead."""
+        return len(self._unread) + len(self._others)
 
     def __len__(self) -> int:
         """How many tasks `next` would still give."""
-        return len(self._ready) + len(self._doomed)
+        return len(self._queued)
 
     @property
     def names(self) -> tuple[set[str], set[str]]:
@@ -293,12 +361,14 @@ class Queue:
 
     def ready_ids(self) -> list[str]:
         """What `next` would give, best first."""
-        doomed = [item.look.id for item in self._doomed]
-        return doomed + [look.id for look in reversed(self._ready)]
+        looks = [item.look for item in self._doomed] + self._ready[::-1]
+        # One that was placed again may be in there twice, the better place first.
+        return list(dict.fromkeys(look.id for look in looks if self._counts(look)))
 
     def doom(self, task_id: str) -> Doomed | None:
         """Why a task can only end, as of the last look; None if it can run."""
-        return next((d for d in self._doomed if d.look.id == task_id), None)
+        found = (d for d in self._doomed if d.look.id == task_id)
+        return next((d for d in found if self._counts(d.look)), None)
 
     def refused_file(self, task_id: str) -> bool:
         """Whether its file is refused, as of the last look."""
@@ -322,7 +392,7 @@ class Queue:
         if look.task is not None and look.task.needs:
             for need in self.expand(look.id, look.task):
                 self._ends.forget(need)
-            self._needs = self._fresh_needs()
+            self._needs.ask_again()
         return self._by_needs(look)
 
     def orders_changed(self) -> bool:
@@ -379,12 +449,12 @@ class Queue:
         # glob over 10,000 tasks is not to be asked 10,000 times.
         waiters = self._needed_by.pop(task_id, set())
         if waiters:
-            self._needs = self._fresh_needs()
-        for waiter in waiters:
-            self._insert(waiter, now, tick)
+            self._needs.ask_again()
+            self._place(self._stirred(waiters, task_id), now, tick)
 
     def forget(self, task_id: str) -> None:
         """Its file or its result is not what we thought: look anew."""
+        self._anew.add(task_id)
         self._looks.pop(task_id, None)
         self._held.pop(task_id, None)
         self._still.pop(task_id, None)

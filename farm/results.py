@@ -10,12 +10,13 @@ was empty, and whatever an event or a claim found to be no result.
 """
 
 import os
+from collections.abc import Iterable, Set
 
 import msgspec
 
 from farm import register
 from farm.journal import REBUILT, Entry, Reader, note
-from farm.project import Project
+from farm.project import RESULT, Project
 from farm.result import Head, posix
 from farm.states import Status
 
@@ -43,22 +44,36 @@ class Results:
         self._writes = writes
         self._journal = Reader(project)
         self._first = True
-        self._names: set[str] = set()
-        self._doubtful: set[str] = set()
+        self._names: Set[str] = frozenset()
+        self.doubtful: set[str] = set()  #: read at each look
+        self._counting: set[str] = set()
         self._known: dict[str, Known] = {}
 
-    def refresh(self, names: set[str]) -> set[str]:
-        """Those of these ids whose result counts."""
+    def refresh(self, names: Set[str]) -> set[str]:
+        """Those of these ids whose result counts; the caller may change this set.
+
+        Only `doubtful` ones are looked at while `names` is the very same object.
+        """
+        told = self._listen()
+        if names is not self._names:
+            self._compare(names, told)
+        for task_id in self.doubtful:
+            if self.counts(task_id):
+                self._counting.add(task_id)
+            else:
+                self._counting.discard(task_id)
+        return self._counting
+
+    def _compare(self, names: Set[str], told: set[str]) -> None:
         before, self._names = self._names, names
         for gone in before - names:
             self.forget(gone)
-        told = self._listen()
         self._read_untold(names - before - told)
         if self._first:
-            self._doubtful |= {i for i in names if self._is_empty(i)}
+            self.doubtful |= self._empty(names)
             self._first = False
-        self._doubtful &= names
-        return names - {i for i in self._doubtful if not self.counts(i)}
+        self.doubtful &= names
+        self._counting = set(names)
 
     def counts(self, task_id: str) -> bool:
         """Whether a result lies there that counts, or one that we may not read."""
@@ -88,7 +103,7 @@ class Results:
 
     def doubt(self, task_id: str) -> None:
         """Read it at each look from now on, until a journal tells how it ended."""
-        self._doubtful.add(task_id)
+        self.doubtful.add(task_id)
 
     def _listen(self) -> set[str]:
         """Take in what journals tell, the latest line last; the ids."""
@@ -102,18 +117,18 @@ class Results:
             told.add(entry.id)
             self._known[entry.id] = Known(entry.status, entry.at, entry.duration)
             if entry.status is Status.INVALID:
-                self._doubtful.add(entry.id)
+                self.doubtful.add(entry.id)
             else:
-                self._doubtful.discard(entry.id)
+                self.doubtful.discard(entry.id)
         return told
 
-    def _read_untold(self, untold: set[str]) -> None:
+    def _read_untold(self, untold: Set[str]) -> None:
         found = []
         for task_id in untold:
             self.forget(task_id)
             known = self.known(task_id)
             if known is None or known.status is Status.INVALID:
-                self._doubtful.add(task_id)
+                self.doubtful.add(task_id)
             if known is not None:
                 found.append(known.entry(task_id))
         if found and self._first and self._writes:
@@ -126,8 +141,17 @@ class Results:
             return None  # another user's: nothing is known of it
         return head if isinstance(head, Head) else None
 
-    def _is_empty(self, task_id: str) -> bool:
+    def _empty(self, names: Iterable[str]) -> set[str]:
+        """Those of these whose file is empty; relative names, as there may be a million."""
+        tasks = os.open(self._project.tasks, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.stat(self._project.result_path(task_id)).st_size == 0
-        except OSError:
-            return True  # deleted since it was listed, or a link to itself
+            return {i for i in names if _is_empty(f"{i}{RESULT}", tasks)}
+        finally:
+            os.close(tasks)
+
+
+def _is_empty(name: str, folder: int) -> bool:
+    try:
+        return os.stat(name, dir_fd=folder).st_size == 0
+    except OSError:
+        return True  # deleted since it was listed, or a link to itself

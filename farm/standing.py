@@ -34,6 +34,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
     why: str
     until: float | None = None
+    watched: str = ""  #: the need without whose end nothing changes
 
 
 Standing = Ready | Doomed | Waiting
@@ -48,6 +49,16 @@ class Stripe(msgspec.Struct, frozen=True):
     def owns(self, task_id: str) -> bool:
         """Whether a task is in it; every host computes the same."""
         return zlib.crc32(task_id.encode()) % self.count == self.index
+
+    def split(self, ids: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Our own and the others' among these, each in order with the first one last."""
+        if self.count == 1:
+            return sorted(ids, reverse=True), []
+        own: list[str] = []
+        others: list[str] = []
+        for task_id in ids:
+            (own if self.owns(task_id) else others).append(task_id)
+        return sorted(own, reverse=True), sorted(others)
 
 
 def in_order(ready: Iterable[Look], stripe: Stripe) -> list[Look]:

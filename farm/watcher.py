@@ -82,13 +82,10 @@ class Watcher:
             ):
                 observer.schedule(Handler(), path, recursive=deep, event_filter=kinds)
             observer.start()
-        except OSError as error:
+        except (OSError, RecursionError) as error:
             if observer is not None:
                 observer.unschedule_all()
-            return (
-                f"no file events ({error.strerror}): looking every second instead;"
-                " raise fs.inotify.max_user_watches or max_user_instances"
-            )
+            return f"no file events: looking every second instead; {_advice(error)}"
         self._observer = observer
         return None
 
@@ -125,3 +122,10 @@ class Watcher:
                 if is_usable(task_id):
                     self._ids.add(task_id)
                 return
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "the folders in tasks/ are nested too deep to be watched"
+    said = f"{error.strerror}: " if isinstance(error, OSError) else ""
+    return f"{said}raise fs.inotify.max_user_watches or max_user_instances"

@@ -213,6 +213,7 @@ class Worker:
             self.refresh()
             if self.stop.soon:
                 return None
+        self.queue.read_on(time.time(), time.monotonic())
         item = self.queue.next()
         if item is None and not self.watching:
             self.refresh()

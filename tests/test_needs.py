@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.needs import Broken, Met, Needs, Unmet, find_cycles
+from farm.needs import Broken, Met, Missing, Needs, Unmet, find_cycles
 from farm.states import Status
 
 OK = Status.SUCCEEDED
@@ -31,21 +31,23 @@ def test_a_result_whose_task_file_is_gone_satisfies() -> None:
 
 
 def test_a_need_that_is_not_over_is_open() -> None:
-    assert needs("a b").verdict("a", ["b"]) == Unmet(("b",))
+    assert needs("a b").verdict("a", ["b"]) == Unmet((Missing("b"),))
 
 
 def test_a_need_with_a_torn_result_is_open() -> None:
-    assert needs("a b", b=None).verdict("a", ["b"]) == Unmet(("b",))
+    assert needs("a b", b=None).verdict("a", ["b"]) == Unmet((Missing("b"),))
 
 
 def test_a_need_that_nobody_dropped_is_open_and_says_so() -> None:
-    assert needs("a").verdict("a", ["b"]) == Unmet(("b (nobody has dropped it)",))
+    assert needs("a").verdict("a", ["b"]) == Unmet(
+        (Missing("b", "nobody has dropped it"),)
+    )
 
 
 def test_an_invalid_need_may_still_be_corrected() -> None:
     verdict = needs("a b", b=Status.INVALID).verdict("a", ["b"])
 
-    assert verdict == Unmet(("b (its file is invalid)",))
+    assert verdict == Unmet((Missing("b", "its file is invalid"),))
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - {OK, Status.INVALID}), ids=str)
@@ -60,7 +62,9 @@ def test_a_broken_need_outweighs_those_that_are_open() -> None:
 
 
 def test_every_open_need_is_named_in_the_order_of_the_file() -> None:
-    assert needs("a b c d", c=OK).verdict("a", ["d", "c", "b"]) == Unmet(("d", "b"))
+    assert needs("a b c d", c=OK).verdict("a", ["d", "c", "b"]) == Unmet(
+        (Missing("d"), Missing("b"))
+    )
 
 
 # -- globs ------------------------------------------------------------------------
@@ -79,11 +83,13 @@ def test_a_glob_holds_when_all_that_match_succeeded() -> None:
 
 
 def test_a_glob_is_open_while_one_that_matches_is() -> None:
-    assert needs("a t/1 t/2", t_1=OK).verdict("a", ["t/*"]) == Unmet(("t/2",))
+    assert needs("a t/1 t/2", t_1=OK).verdict("a", ["t/*"]) == Unmet((Missing("t/2"),))
 
 
 def test_a_glob_that_matches_nothing_is_open() -> None:
-    assert needs("a").verdict("a", ["t/*"]) == Unmet(("t/* (nothing matches yet)",))
+    assert needs("a").verdict("a", ["t/*"]) == Unmet(
+        (Missing("t/*", "nothing matches yet"),)
+    )
 
 
 def test_a_glob_never_means_the_asking_task() -> None:
@@ -91,14 +97,16 @@ def test_a_glob_never_means_the_asking_task() -> None:
 
 
 def test_a_glob_that_matches_only_the_asking_task_is_open() -> None:
-    assert needs("t/1").verdict("t/1", ["t/*"]) == Unmet(("t/* (nothing matches yet)",))
+    assert needs("t/1").verdict("t/1", ["t/*"]) == Unmet(
+        (Missing("t/*", "nothing matches yet"),)
+    )
 
 
 def test_one_glob_means_something_else_to_each_that_it_matches() -> None:
     there = needs("a t/1 t/2", t_1=OK)
 
     assert there.verdict("t/2", ["t/*"]) == Met()
-    assert there.verdict("a", ["t/*"]) == Unmet(("t/2",))
+    assert there.verdict("a", ["t/*"]) == Unmet((Missing("t/2"),))
     assert there.verdict("t/2", ["t/*"]) == Met()
 
 
@@ -120,7 +128,7 @@ def test_a_glob_with_a_broken_member_is_broken() -> None:
 def test_a_sentence_names_three_needs_and_counts_the_rest(
     count: int, sentence: str
 ) -> None:
-    assert Unmet(tuple(f"t{n}" for n in range(count))).sentence() == sentence
+    assert Unmet(tuple(Missing(f"t{n}") for n in range(count))).sentence() == sentence
 
 
 # -- circles ------------------------------------------------------------------------
