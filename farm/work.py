@@ -27,9 +27,7 @@ from farm.standing import Doomed, Ready
 from farm.states import Status, Why
 from farm.worker import Worker
 
-IDLE_LOOK = 5.0  # seconds; an idle worker looks by itself, for mounts without events
 SWEEP_EVERY = 30.0  # seconds; an idle worker tidies up after the dead
-BLIND_LOOK = 1.0  # seconds; the same where no file events are to be had
 
 
 class LoopEnd(Enum):
@@ -50,7 +48,8 @@ def work_once(worker: Worker) -> bool:
         return True
     if item is None:
         return False
-    worker.stop_watching()
+    if len(worker.queue):  # a single task is not worth a look at the whole folder after
+        worker.stop_watching()
     _work_on(worker, item)
     return True
 
@@ -253,8 +252,8 @@ def idle(worker: Worker) -> None:
             _watch(worker)
             worker.refresh()  # what came before the watch began was no event
             return  # ... and may be all that was left: look before the sleep
-        worker.stop.bell.wait(_patience(worker))
-        _learn(worker)
+        rung = worker.stop.bell.wait(_patience(worker))
+        _learn(worker, rung=rung)
     except OSError as error:
         _rest(worker, f"cannot look for tasks: {error.strerror}", type(error).__name__)
 
@@ -272,11 +271,14 @@ def _rescue(worker: Worker) -> None:
         retention.trim(worker.project, worker.settings, time.time())
 
 
-def _learn(worker: Worker) -> None:
+def _learn(worker: Worker, *, rung: bool) -> None:
+    """Look at what events name; at the whole folder if they tell too much or nothing."""
     changes = worker.watcher.take()
-    if changes.everything or not changes.ids:
+    if changes.everything:  # folders came or went, say: the next watch is of what is
+        worker.stop_watching()
+    elif not rung:
         worker.refresh()
-    else:
+    elif changes.ids:
         worker.queue.touch(sorted(changes.ids), time.time(), time.monotonic())
 
 
@@ -291,6 +293,5 @@ def _watch(worker: Worker) -> None:
 
 def _patience(worker: Worker) -> float:
     """Seconds that an idle worker may sleep if nothing wakes it."""
-    longest = IDLE_LOOK if worker.events else BLIND_LOOK
-    due = worker.queue.due()
+    longest, due = worker.longest_sleep(), worker.queue.due()
     return longest if due is None else max(0.0, min(longest, due - time.time()))

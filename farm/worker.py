@@ -40,6 +40,9 @@ REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
 HOOKS_PATIENCE = 30.0  # seconds; a worker that ends lets its hooks finish
 STUCK = 70  # exit code: a cancelled callable let nothing else end it
 REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
+IDLE_LOOK = 5.0  # seconds; an idle worker looks by itself, for mounts without events
+BLIND_LOOK = 1.0  # seconds; the same where no file events are to be had
+IDLE_SHARE = 50  # ... but neither for 50 times as long as the last listing took
 
 
 class Worker:
@@ -205,11 +208,23 @@ class Worker:
             return Stripe()
         return Stripe(names.index(self.life.name), len(names))
 
+    def longest_sleep(self) -> float:
+        """Seconds after which an idle worker looks by itself, whatever events tell."""
+        least = IDLE_LOOK if self.events else BLIND_LOOK
+        return max(least, IDLE_SHARE * self.listing_took)
+
+    def _look_is_due(self) -> bool:
+        age = time.monotonic() - self.listed_at
+        if age <= max(REFRESH_EVERY, REFRESH_SHARE * self.listing_took):
+            return False
+        if not self.watching or age > self.longest_sleep():
+            return True
+        due = self.queue.due()  # while we watch, nothing else comes without an event
+        return due is not None and due <= time.time()
+
     def next_item(self) -> Ready | Doomed | None:
         """The best task to try; looks at the folder when that is due."""
-        age = time.monotonic() - self.listed_at
-        due = age > max(REFRESH_EVERY, REFRESH_SHARE * self.listing_took)
-        if due or self.queue.orders_changed():
+        if self._look_is_due() or self.queue.orders_changed():
             self.refresh()
             if self.stop.soon:
                 return None

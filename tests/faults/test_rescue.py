@@ -256,7 +256,7 @@ def test_an_end_waits_until_the_last_of_the_group_is_gone(
 SEES_NO_EVENTS = """
 import os, sys
 
-from farm import bell, watcher, work
+from farm import bell, watcher, worker
 from farm.cli import run
 from farm.ledger import Ledger
 
@@ -281,7 +281,7 @@ Ledger.open, bell.Bell.wait = opened, wait
 sys.exit(run(sys.argv[1:]))
 """
 BLIND = "watcher.Watcher.start = lambda self: 'no file events here'\n"
-NEVER_BY_ITSELF = "work.IDLE_LOOK = work.BLIND_LOOK = 3600.0\n"
+NEVER_BY_ITSELF = "worker.IDLE_LOOK = worker.BLIND_LOOK = 3600.0\n"
 
 
 @pytest.mark.fault(41)
@@ -305,7 +305,7 @@ def test_an_idle_worker_gets_a_freed_task_of_which_no_event_tells(
 def test_a_worker_without_events_finds_what_is_dropped_while_it_sleeps(
     farm: Farm,
 ) -> None:
-    change = f"work.IDLE_LOOK = 3600.0\n{BLIND}"
+    change = f"worker.IDLE_LOOK = 3600.0\n{BLIND}"
     text = SEES_NO_EVENTS.format(change=change)
     farm.start_python("-c", text, "worker", str(farm.root))
     wait_until((farm.root / "asleep").exists, on_timeout=farm.describe)
