@@ -11,6 +11,7 @@ beats in a thread of its own.
 import errno
 import os
 import time
+from contextlib import suppress
 from typing import Self
 
 from farm import disk, life, rescue, trial
@@ -202,8 +203,10 @@ class Worker:
     def _stripe(self) -> Stripe:
         """Our part of the ready tasks: what was a dead worker's part is ours as well."""
         # Over a network so many questions, each worker's of each other, are too many.
-        network = self.project.network
-        names = self.project.worker_names() if network else life.living(self.project)
+        names = self.project.worker_names()
+        if not self.project.network:
+            with suppress(OSError):  # locks have ceased to work: the next claim says so
+                names = life.living(self.project)
         if self.life.name not in names:
             return Stripe()
         return Stripe(names.index(self.life.name), len(names))
