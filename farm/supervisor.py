@@ -41,6 +41,7 @@ from farm.words import counted
 TICK = 0.5  # seconds; the longest sleep of the loop
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
 SURVEY_SHARE = 20  # a look that took t seconds is not repeated for 20 t
+REST = 30.0  # seconds without a look, at most, while nothing moves
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
 
@@ -77,6 +78,8 @@ class Supervisor:
         self._survey = Survey(project)
         self._report = self._survey.look(time.time(), time.monotonic())
         self._survey_due = self._sweep_due = self._vitals_due = self._trim_due = 0.0
+        self._traces: tuple[int, ...] = ()  # as of the last look
+        self._rest_until = 0.0
         self._told = (False, 0)  # the request to stop that was passed on
         self._kill_at = float("inf")
         self._trouble = ""  # the last one that was said
@@ -144,7 +147,7 @@ class Supervisor:
             self._vitals_due = now + self._settings.heartbeat
             steps += [partial(self._look_after, slot, now) for slot in self._slots]
         steps.append(self._say_what_ended)
-        if now >= self._survey_due:
+        if now >= self._survey_due and not self._rests(now):
             steps.append(partial(self._look_around, now))
         steps.append(self._pass_on_stop)
         troubles = [trouble for step in steps if (trouble := _guarded(step))]
@@ -217,8 +220,15 @@ class Supervisor:
             self._idle_rounds = 0
             self._screen.ended(entries)
 
+    def _rests(self, now: float) -> bool:
+        """Whether a look would show what the last one did: nothing is pending or moved."""
+        if self._report.pending or now >= self._rest_until:
+            return False
+        return self._traces == _traces(self._project) != ()
+
     def _look_around(self, now: float) -> None:
-        self._survey_due = now + TICK
+        self._survey_due, self._rest_until = now + TICK, now + REST
+        self._traces = _traces(self._project)
         self._report = self._survey.look(time.time(), now)
         took = time.monotonic() - now
         self._survey_due = now + max(TICK, SURVEY_SHARE * took)
@@ -259,6 +269,18 @@ class Supervisor:
     def _end_drain(self) -> None:
         if self.stop.reason == DRAIN and not life.living(self._project):
             control.withdraw(self._project, DRAIN)
+
+
+def _traces(project: Project) -> tuple[int, ...]:
+    """What moves when a task is dropped, claimed or ends, or a worker comes or goes.
+
+    A drop into a folder below `tasks/` shows when it is claimed; () if .farm is gone.
+    """
+    folders = (project.tasks, project.locks, project.workers, project.control)
+    try:
+        return tuple(os.stat(folder).st_mtime_ns for folder in folders)
+    except OSError:
+        return ()
 
 
 def _guarded(step: Callable[[], None]) -> str:
