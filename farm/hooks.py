@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from farm import disk
+from farm import disk, process
 from farm.config import Hook, Settings
 from farm.project import Project
 from farm.states import FAILURES, Status
@@ -111,7 +111,7 @@ class Hooks:
         argv = ["/bin/sh", "-c", hook, "sh"] if isinstance(hook, str) else list(hook)
         log = disk.open_to_append(self._project.hooks_log_path())
         try:
-            with self._lock:
+            with self._lock, process.starting:
                 if self._given_up:
                     return ""  # it is among those that were said not to have run
                 self._begun += 1

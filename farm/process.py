@@ -18,6 +18,7 @@ import re
 import select
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -29,6 +30,11 @@ import msgspec
 # say) must not look like "nobody there".
 _NOT_TO_BE_SEEN = (FileNotFoundError, ProcessLookupError, PermissionError)
 _EXITING = 0x4  # PF_EXITING in include/linux/sched.h: runs no more user code
+
+# RACE: a process that a thread of ours starts has all our descriptors, also the lock
+# of the task that runs just now, until it has closed them. Whoever starts one beside
+# the task holds this meanwhile, and so does whoever looks for the task's processes.
+starting = threading.Lock()
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -232,7 +238,7 @@ def end_marked(mark: Mark, patience: float = 1.0) -> bool:
         return carries(pid, mark)
 
     until = time.monotonic() + patience
-    while killed := [fd for pid in find(wanted) if (fd := kill(pid, wanted))]:
+    while killed := _kill_all(wanted):
         try:
             for fd in killed:
                 wait_gone(fd, until - time.monotonic())
@@ -242,6 +248,11 @@ def end_marked(mark: Mark, patience: float = 1.0) -> bool:
         if time.monotonic() > until:
             return not any(find(wanted))
     return True
+
+
+def _kill_all(wanted: Callable[[int], bool]) -> list[int]:
+    with starting:
+        return [fd for pid in find(wanted) if (fd := kill(pid, wanted))]
 
 
 def wait_gone(pidfd: int, timeout: float) -> bool:

@@ -78,7 +78,8 @@ class Farm:
         self.state = root / ".farm"
         self.tasks.mkdir(parents=True, exist_ok=True)
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.logs: list[Path] = []
+        self.logs: list[Path] = []  #: what those in the background said
+        self.said: list[str] = []  #: what those that we waited for said
         self.environ = {
             k: v for k, v in os.environ.items() if not k.startswith("FARM_")
         }
@@ -115,7 +116,7 @@ class Farm:
 
     def farm(self, *args: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         """Run a verb to its end, in the project's folder."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-P", "-m", "farm", *args],
             cwd=self.root,
             env=self.environ | environ,
@@ -124,6 +125,8 @@ class Farm:
             timeout=50,
             check=False,
         )
+        self.said.append(f"{' '.join(args)}\n{done.stdout}{done.stderr}")
+        return done
 
     def start(self, *args: str, **environ: str) -> "subprocess.Popen[bytes]":
         """Start a verb in the background."""
@@ -232,7 +235,8 @@ class Farm:
 
     def describe(self) -> str:
         """What every process said so far, and what lies in the folder."""
-        said = [
+        said = [f"--- {text}" for text in self.said[-5:]]
+        said += [
             f"--- {log.name}\n{log.read_text(errors='replace')}" for log in self.logs
         ]
         said += [

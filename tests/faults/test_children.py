@@ -19,6 +19,7 @@ import pytest
 from farm.locking import TaskLock
 from tests.driver import Farm, Gate
 from tests.faults.tools import needs
+from tests.faults.tracing import inject, work_traced
 
 pytestmark = pytest.mark.processes
 
@@ -357,3 +358,42 @@ def test_a_worker_that_the_machine_fails_each_time_rests_and_the_others_go_on(
     assert len(faults) == 3
     assert {a["counted"] for a in faults} == {False}
     assert os.strerror(11) in farm.logs[0].read_text()
+
+
+BESIDE_A_HOOK = """
+import glob, os, pathlib, time
+
+def nothing():
+    pass
+
+def holds_our_lock(pid):
+    return any(os.path.realpath(fd).endswith("/task-c.lock")
+               for fd in glob.glob(f"/proc/{pid}/fd/*"))
+
+def children():
+    for path in glob.glob("/proc/self/task/*/children"):
+        yield from pathlib.Path(path).read_text().split()
+
+def fail():
+    pathlib.Path("c-runs").touch()
+    while not any(map(holds_our_lock, children())):
+        time.sleep(0.001)
+    raise ValueError("enough")
+"""
+
+
+@needs("strace")
+def test_a_hook_that_is_just_being_started_does_not_belong_to_the_task_that_fails(
+    farm: Farm, tmp_path: Path
+) -> None:
+    hook = "while [ ! -e c-runs ]; do sleep 0.01; done; echo done"
+    farm.write("farm.toml", f"[hooks]\non_done = '{hook}'\n")
+    farm.write("beside.py", BESIDE_A_HOOK)
+    for name in ("a", "b"):
+        farm.drop(name, call="beside:nothing")
+    farm.drop("c", call="beside:fail")
+    slowly = ["-f", *inject("setsid", "delay_enter=300000")]
+    work_traced(farm, tmp_path / "trace", slowly)
+
+    assert farm.status_of("c") == "failed"
+    assert (farm.state / "logs" / "hooks.log").read_text() == "done\n" * 3
