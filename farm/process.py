@@ -26,6 +26,8 @@ from pathlib import Path
 
 import msgspec
 
+from farm import disk
+
 # Gone, or another user's: not ours to end. Any other error (no descriptors left,
 # say) must not look like "nobody there".
 _NOT_TO_BE_SEEN = (FileNotFoundError, ProcessLookupError, PermissionError)
@@ -62,7 +64,7 @@ def stat(pid: int) -> Stat | None:
     if not proc_is_ours():
         return None  # the number is another process's there
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        text = disk.read_file(f"/proc/{pid}/stat").decode(errors="replace")
     except _NOT_TO_BE_SEEN:
         return None
     # The name in parentheses may hold spaces and parentheses of its own.
@@ -128,11 +130,11 @@ def is_alive(identity: Identity) -> bool:
 def oom_kills() -> int:
     """How many processes the kernel has ended on this host for want of memory."""
     try:
-        text = Path("/proc/vmstat").read_text()
+        told = disk.read_file("/proc/vmstat")
     except OSError:
         return 0  # hidden from us: then nobody can know
-    found = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
-    return int(found[1]) if found else 0
+    count = told.partition(b"\noom_kill ")[2].partition(b"\n")[0]
+    return int(count or 0)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -152,7 +154,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 def _has_token(pid: int, token: str) -> bool:
     try:
-        environ = Path(f"/proc/{pid}/environ").read_bytes()
+        environ = disk.read_file(f"/proc/{pid}/environ")
     except _NOT_TO_BE_SEEN:
         return False
     return f"FARM_TOKEN={token}".encode() in environ.split(b"\0")
@@ -169,7 +171,7 @@ def _holds_lock(pid: int, device: int, inode: int, taker: int) -> bool:
                 file = os.stat(f"/proc/{pid}/fd/{fd}")
                 if (file.st_dev, file.st_ino) != (device, inode):
                     continue
-                if taken.search(Path(f"/proc/{pid}/fdinfo/{fd}").read_bytes()):
+                if taken.search(disk.read_file(f"/proc/{pid}/fdinfo/{fd}")):
                     return True
             except _NOT_TO_BE_SEEN:
                 continue  # that descriptor was closed while we looked

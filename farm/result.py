@@ -8,7 +8,8 @@ leniently, so that results of a newer farm still count.
 Times in results are RFC 3339 in UTC; times in code are POSIX seconds.
 """
 
-from datetime import UTC, datetime
+import time
+from datetime import datetime
 
 import msgspec
 
@@ -147,8 +148,9 @@ def _parse_foreign(raw: bytes) -> Head | None:
 
 def rfc3339(seconds: float) -> str:
     """POSIX seconds as `2026-11-21T03:00:00.123Z`."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    ms = round(seconds * 1e6) // 1000
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000))
+    return f"{whole}.{ms % 1000:03}Z"
 
 
 def posix(text: str) -> float:

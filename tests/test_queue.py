@@ -172,6 +172,24 @@ def test_a_full_queue_reads_its_own_stripe_first(
     assert folder.queue.ready_ids()[: len(own)] == own
 
 
+def test_what_its_own_worker_has_ended_meanwhile_is_not_given_to_others(
+    folder: Folder,
+) -> None:
+    names = [f"t{number}" for number in range(20)]
+    for name in names:
+        folder.drop(name)
+    folder.queue.refresh(NOW, TICK, Stripe(0, 2))
+    for name in names:
+        folder.result(name)
+    given = []
+    while (item := folder.queue.next()) is not None:
+        given.append(item.look.id)
+
+    assert given
+    assert all(Stripe(0, 2).owns(name) for name in given)
+    assert folder.look() == []
+
+
 def test_what_was_left_unread_comes_when_there_is_room(
     folder: Folder, few_ahead: int
 ) -> None:
