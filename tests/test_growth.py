@@ -49,12 +49,6 @@ def drop_commands(tasks: Path, size: int) -> None:
         write(tasks, f"job-{number:06}", b'{"run": ["true"]}')
 
 
-def drop_priorities(tasks: Path, size: int) -> None:
-    for number in range(size):
-        raw = json.dumps({"call": "quick:nothing", "priority": number * 7 % 100})
-        write(tasks, f"job-{number:06}", raw.encode())
-
-
 def drop_pairs(tasks: Path, size: int) -> None:
     """Each second task needs the one beside it."""
     for number in range(size // 2):
@@ -116,11 +110,11 @@ def calls_per_task(
 WORK = {
     "calls": drop_calls,
     "commands": drop_commands,
-    "priorities": drop_priorities,
     "pairs": drop_pairs,
     "fan": limit("tasks that need one"),
     "chain": limit("chain backwards"),
 }
+FEWER = {"commands": FEW // 5, "pairs": FEW // 2}  # tracing these takes long
 
 
 @pytest.mark.processes
@@ -129,7 +123,7 @@ WORK = {
 def test_a_worker_asks_as_much_of_the_kernel_for_each_of_many_tasks(
     kind: str, tmp_path: Path
 ) -> None:
-    size = FEW // 5 if kind == "commands" else FEW  # a traced process takes 10 ms
+    size = FEWER.get(kind, FEW)
     work = ("worker", ".", "--until-done")
     few, many = calls_per_task(tmp_path, WORK[kind], *work, few=size)
 
