@@ -6,7 +6,6 @@ modules that decide what is next. What a process costs without any task is taken
 Loops inside C functions (a set made anew, a sort) are not seen by either count.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
