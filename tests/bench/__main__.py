@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from tests.bench import contests, costs, flat, machine, plot, profile
+from tests.bench import contests, costs, flat, limits, machine, plot, profile
 from tests.bench.bench import FULL, QUICK, Bench, Sizes
 from tests.bench.farms import CALL, RUN, GaveUpError
 from tests.bench.peers import Peers
@@ -44,6 +44,7 @@ ROWS = {
     "idle": flat.idle,
     "backlog": flat.backlog,
     "status": flat.status,
+    "limits": limits.limits,
 }
 WITH_PEERS = {"call", "run"}
 MEMORY = Path("/dev/shm")  # tmpfs, where Linux has it

@@ -39,6 +39,7 @@ class Sizes(NamedTuple):
     costs: int  #: tasks of a run whose processor time is measured
     cost_rounds: int
     share: float  #: of the peers' counts
+    limits: float  #: share of the limits' full sizes
     peers: tuple[str, ...]
 
 
@@ -57,6 +58,7 @@ FULL = Sizes(
     costs=15_000,
     cost_rounds=10,
     share=1.0,
+    limits=1.0,
     peers=tuple(PACKAGES),
 )
 QUICK = Sizes(
@@ -74,6 +76,7 @@ QUICK = Sizes(
     costs=4_000,
     cost_rounds=2,
     share=0.3,
+    limits=0.01,
     peers=("huey", "celery", "jug"),  # those that a target names
 )
 

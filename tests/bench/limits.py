@@ -1,7 +1,6 @@
 """Limits: folders that hold far too much of something, and workers that empty them.
 
-    for measured in measure_all(Path("/dev/shm/lab")):
-        print(measured)                     # each limit at the size of a benchmark
+    row = limits(bench)                     # each of them, as a row of the benchmark
     measured = measure("chain", Path("/dev/shm/lab"), 2000)
     assert measured.right                   # every task ended as it must
 
@@ -16,9 +15,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.bench.bench import Bench
+from tests.bench.table import Row, at_least
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BESIDE = 10  # good tasks beside what is odd
@@ -160,22 +162,33 @@ LIMITS = {
     "sub-folders": Limit(200_000, drop_folders),
     "folders in folders": Limit(1_000, drop_deep),
     "names of 255 bytes": Limit(1_000, drop_long_names),
-    "task files of 10 MB": Limit(3, drop_big),
     "tasks that need one": Limit(10_000, drop_fan),
     "tasks that need one by a glob": Limit(10_000, drop_glob_fan),
     "one that needs all": Limit(10_000, drop_gather),
     "chain": Limit(10_000, drop_chain),
     "chain backwards": Limit(10_000, drop_chain_backwards),
+    # The last: a process is told to take at least what took the one that started it.
+    "task files of 10 MB": Limit(3, drop_big),
 }
 
 
-# -- workers ------------------------------------------------------------------------
-
-
-def measure_all(lab: Path, share: float = 1.0) -> Iterator[Measured]:
-    """Each limit at this share of its full size, one after the other."""
+def limits(bench: Bench) -> Row:
+    """How long one worker takes for each, and whether all of it ended right."""
+    row = Row("limits", "far too much of something, one worker")
+    right = 0
     for name, limit in LIMITS.items():
-        yield measure(name, lab, max(1, round(limit.full * share)))
+        size = max(1, round(limit.full * bench.sizes.limits))
+        measured = measure(name, bench.room_for(2 * size), size)
+        right += measured.right
+        row.add(f"{size:,} {name}", "s", [measured.seconds])
+        row.add(f"{size:,} {name}: memory", "MB", [measured.peak_mb])
+        if not measured.right:
+            row.notes.append(f"{name}: {measured.ended}, not {measured.wanted}")
+    row.targets.append(at_least("ended right", len(LIMITS), [right], "limits"))
+    return row
+
+
+# -- workers ------------------------------------------------------------------------
 
 
 def measure(name: str, lab: Path, size: int, workers: int = 1) -> Measured:
