@@ -4,8 +4,9 @@
 again, so a look at a folder where nothing happens costs one `stat`. What a
 reader may assume: ids are UTF-8 and name files inside `tasks/`; names that can
 never be tasks (control characters, too long for a result) are kept apart, each
-with a sentence; so are folders below `tasks/` that every user can write. Folders that
-are symbolic links are not followed. Names are trusted: whether a result's bytes are a result is seen when it is read.
+with a sentence; so are folders below `tasks/` that every user can write. Folders
+that are symbolic links are not followed. Names are trusted: whether a result's
+bytes are a result is seen when it is read.
 """
 
 import os
@@ -42,11 +43,9 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class Listing:
-    """Which tasks and results there are, read again only where a folder changed.
+    """What was there at the last `refresh()`; see the module's docstring.
 
-    `refresh()` first; then `folders` has every folder by its relative path ("" is
-    `tasks/` itself). Names are trusted here: whether a result's bytes are a
-    result is seen when it is read.
+    `folders` has every folder by its relative path ("" is `tasks/` itself).
     """
 
     def __init__(self, project: Project) -> None:
