@@ -11,7 +11,6 @@ with `docker exec`. The project is the same folder inside and outside.
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,26 +28,6 @@ while True:
     signal.pause()
 """
 _AS_PID = 'echo $(($0 - 1)) > /proc/sys/kernel/ns_last_pid; "$@" & wait $!'
-
-
-def start(
-    farm: Farm, prefix: Sequence[str], *command: str, **environ: str
-) -> "subprocess.Popen[bytes]":
-    """Start a command behind a prefix such as `unshare --time`."""
-    log = farm.root / f"process-{len(farm.processes)}.log"
-    with log.open("wb") as out:
-        popen = subprocess.Popen(
-            [*prefix, *command],
-            cwd=farm.root,
-            env=farm.environ | environ,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    farm.processes.append(popen)
-    farm.logs.append(log)
-    return popen
 
 
 def farm_command(farm: Farm, verb: str, *args: str) -> list[str]:
@@ -69,7 +48,7 @@ def inner(popen: "subprocess.Popen[bytes]") -> int:
 
     Each prefix starts the rest of its own command line.
     """
-    whole = list(popen.args)  # type: ignore[arg-type]  # what `start` gave it
+    whole = list(popen.args)  # type: ignore[arg-type]  # what `start_command` gave it
 
     def at_the_end() -> int:
         found = {}
@@ -125,7 +104,9 @@ class Container:
             "--kill-child",
             *(options or [OWN_PROC]),
         ]
-        self._unshare = start(farm, unshare, sys.executable, "-c", _INIT, str(ready))
+        self._unshare = farm.start_command(
+            *unshare, sys.executable, "-c", _INIT, str(ready)
+        )
         wait_until(ready.exists, on_timeout=farm.describe)
         self._enter = ["nsenter", f"--target={inner(self._unshare)}", "--all"]
 
@@ -140,7 +121,7 @@ class Container:
     ) -> "subprocess.Popen[bytes]":
         """Start a command inside, if asked with this process id there."""
         as_pid = ["sh", "-c", _AS_PID, str(pid)] if pid else []
-        return start(self.farm, [*self._enter, *as_pid], *command, **environ)
+        return self.farm.start_command(*self._enter, *as_pid, *command, **environ)
 
     def start_verb(
         self, verb: str, *args: str, pid: int | None = None, **environ: str

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.driver import Farm
-from tests.faults.spaces import farm_command, start
+from tests.faults.spaces import farm_command
 from tests.faults.tools import needs
 from tests.waiting import wait_until
 
@@ -37,7 +37,9 @@ class SmallDisk:
         self.path.mkdir()
         mount = f"mount -t tmpfs -o size=2m,nr_inodes=500,mode=755 tmpfs {self.path}"
         unshare = ["unshare", "--mount", "--propagation", "private"]
-        holder = start(outer, unshare, "sh", "-c", f"{mount} && exec sleep 1000")
+        holder = outer.start_command(
+            *unshare, "sh", "-c", f"{mount} && exec sleep 1000"
+        )
         wait_until(lambda: psutil.Process(holder.pid).name() == "sleep")
         self.enter = ["nsenter", f"--target={holder.pid}", "--mount"]
         self.farm = Farm(
@@ -56,7 +58,7 @@ class SmallDisk:
         """Start a verb in there, perhaps after some shell text."""
         shell = f'{before} cd {self.path}; exec "$@" >> {log} 2>&1'
         command = ["sh", "-c", shell, "sh", *self.command(verb, *args)]
-        return start(self.outer, self.enter, *command)
+        return self.outer.start_command(*self.enter, *command)
 
     def start_worker(self, before: str = "") -> "subprocess.Popen[bytes]":
         """Start a worker and wait until it is born."""

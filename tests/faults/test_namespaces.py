@@ -17,7 +17,6 @@ from tests.faults.spaces import (
     farm_command,
     inner,
     number_inside,
-    start,
 )
 from tests.faults.tools import needs
 from tests.waiting import wait_until
@@ -223,7 +222,7 @@ def test_without_its_own_proc_a_group_elsewhere_is_not_waited_for(farm: Farm) ->
     farm.drop("a", run=command)
     worker = farm_command(farm, "worker")
     unshare = ["unshare", "--pid", "--fork", "--kill-child"]
-    start(farm, unshare, "sh", "-c", f'{before}; exec "$@"', "sh", *worker)
+    farm.start_command(*unshare, "sh", "-c", f'{before}; exec "$@"', "sh", *worker)
 
     assert farm.wait_for("succeeded", "a", timeout=10)
 
@@ -309,7 +308,7 @@ def test_a_living_owner_in_a_time_namespace_keeps_its_task(
 ) -> None:
     gate = farm.gate()
     farm.drop("a", run=whole(gate))
-    start(farm, TIME_TRAVEL, *farm_command(farm, "worker"))
+    farm.start_command(*TIME_TRAVEL, *farm_command(farm, "worker"))
     gate.wait_reached()
     [name] = farm.worker_names()
     if life_file != "kept":
@@ -328,7 +327,7 @@ def test_a_living_owner_in_a_time_namespace_keeps_its_task(
 def test_what_a_dead_worker_of_a_time_namespace_left_is_ended(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("a", run=f"test $FARM_ATTEMPT = 2 || {{ {gate.command}; }}")
-    worker = start(farm, TIME_TRAVEL[:-1], *farm_command(farm, "worker"))
+    worker = farm.start_command(*TIME_TRAVEL[:-1], *farm_command(farm, "worker"))
     [pid] = gate.wait_reached()
     orphan = command_with(farm, "a", pid)
     [number] = farm.worker_pids()
