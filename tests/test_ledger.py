@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +31,7 @@ from farm.ledger import (
     peek,
 )
 from farm.states import Status, Why
+from tests.sockets import make_socket
 
 
 def claimed(attempt: int = 1, token: str = "") -> Claimed:
@@ -211,15 +211,6 @@ def test_a_file_system_without_locks_is_refused_with_advice(
 
 
 # -- what is no ledger ------------------------------------------------------------
-
-
-def make_socket(path: Path) -> None:
-    there = socket.socket(socket.AF_UNIX)
-    here = Path.cwd()
-    os.chdir(path.parent)  # a socket's address may have 108 bytes only
-    there.bind(path.name)
-    os.chdir(here)
-    there.close()
 
 
 def make_link(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from farm.errors import NoProjectError, TaskFileError, UsageError
 from farm.project import MAX_TASK_BYTES, Project, find_project, key
+from tests.sockets import make_socket
 
 LONGEST = 255  # bytes of a file name
 
@@ -136,14 +136,6 @@ def test_a_change_of_the_same_size_changes_the_signature(project: Project) -> No
     os.utime(path, ns=(1, 1))
 
     assert project.task_signature("a") != before
-
-
-def make_socket(path: Path) -> None:
-    there, here = socket.socket(socket.AF_UNIX), Path.cwd()
-    os.chdir(path.parent)  # a socket's address may have 108 bytes only
-    there.bind(path.name)
-    os.chdir(here)
-    there.close()
 
 
 def make_big(path: Path) -> None:

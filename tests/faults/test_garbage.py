@@ -12,7 +12,6 @@ whole matrix is quick, and a verb that hangs is ended by its own alarm.
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ import pytest
 from farm.process import identify
 from farm.project import Project
 from tests.driver import Farm
+from tests.sockets import make_socket
 
 pytestmark = [pytest.mark.processes, pytest.mark.fault(22)]
 
@@ -106,17 +106,6 @@ def verb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Verb]:
 # -- what lies there -----------------------------------------------------------------
 
 
-def bind(path: Path) -> None:
-    """A socket with this name; relative, as such names may not be long."""
-    here = Path.cwd()
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(here)
-
-
 def fill(path: Path) -> None:
     """A folder with somebody's file in it."""
     path.mkdir()
@@ -150,7 +139,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "10 MB torn": lambda path: path.write_bytes(b'{"a": "' + b"x" * (10 << 20)),
     "folder": fill,
     "fifo": os.mkfifo,
-    "socket": bind,
+    "socket": make_socket,
     "dangling link": lambda path: path.symlink_to("nowhere"),
     "link to itself": lambda path: path.symlink_to(path.name),
     "link out": link_out,

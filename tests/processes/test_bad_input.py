@@ -7,7 +7,6 @@ disturbed by it.
 import json
 import os
 import re
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.driver import Farm
+from tests.sockets import make_socket
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -37,17 +37,6 @@ def big(path: Path) -> None:
     """A file of one byte more than 50 MB, without writing them."""
     path.touch()
     os.truncate(path, 50 * 2**20 + 1)
-
-
-def bind(path: Path) -> None:
-    """A socket with this name; relative, as such names may not be long."""
-    here = Path.cwd()
-    os.chdir(path.parent)
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 def link_outside(path: Path) -> None:
@@ -83,7 +72,7 @@ BAD = {
     "too-big": Bad(big, "50 MB", placed=False),
     "folder": Bad(lambda path: path.mkdir(), "folder", placed=False),
     "fifo": Bad(os.mkfifo, "FIFO", placed=False),
-    "socket": Bad(bind, "socket", placed=False),
+    "socket": Bad(make_socket, "socket", placed=False),
     "dangling": Bad(lambda path: path.symlink_to("nowhere"), "link", placed=False),
     "outside": Bad(link_outside, "outside the project", placed=False),
     "self": Bad(task(run="true", needs=["self"]), "self", placed=False),
