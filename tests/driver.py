@@ -25,6 +25,11 @@ import psutil
 from tests.waiting import wait_until
 
 
+def whys(result: dict[str, Any]) -> list[str]:
+    """How each attempt of a task ended, by its result."""
+    return [attempt["why"] for attempt in result["attempts"]]
+
+
 class Gate:
     """Holds tasks in the middle of their run."""
 

@@ -20,7 +20,7 @@ from farm.result import rfc3339
 from farm.states import Why
 from tests.attempts import attempt
 from tests.cli.conftest import Run
-from tests.driver import Farm, Gate
+from tests.driver import Farm, Gate, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -124,7 +124,7 @@ def test_a_task_between_two_attempts_ends_cancelled_with_the_first(
 
     assert code == 0
     assert found["status"] == "cancelled"
-    assert [past["why"] for past in found["attempts"]] == ["failed"]
+    assert whys(found) == ["failed"]
     assert left(project) == []
 
 
@@ -142,7 +142,7 @@ def test_a_task_that_a_dead_worker_left_ends_cancelled(
 
     assert code == 0
     assert result(project, "a")["status"] == "cancelled"
-    assert [past["why"] for past in result(project, "a")["attempts"]] == ["lost"]
+    assert whys(result(project, "a")) == ["lost"]
 
 
 def test_everybody_sees_it_at_once(run: Run, project: Project) -> None:
@@ -304,10 +304,6 @@ def orders(farm: Farm) -> list[str]:
     return [path.name for path in (farm.state / "control").iterdir()]
 
 
-def whys(farm: Farm, task_id: str) -> list[str]:
-    return [past["why"] for past in farm.result(task_id)["attempts"]]
-
-
 def hold(farm: Farm, task_id: str, **task: Any) -> Gate:
     """A task whose command waits at a gate of its own."""
     gate = farm.gate(task_id.replace("/", "-").replace("%", "-"))
@@ -325,7 +321,7 @@ def test_a_running_command_ends_cancelled(farm: Farm, task_id: str) -> None:
     assert (ended.returncode, ended.stdout) == (0, f"{task_id}\n"), ended.stderr
     assert "1 task still running" in ended.stderr
     assert farm.status_of(task_id) == "cancelled"
-    assert whys(farm, task_id) == ["cancelled"]
+    assert whys(farm.result(task_id)) == ["cancelled"]
     assert orders(farm) == []
 
 
@@ -464,7 +460,7 @@ def test_without_any_grace_a_callable_that_yields_costs_no_worker(farm: Farm) ->
     farm.farm("cancel", "a")
     done = farm.wait_for("succeeded", "b")
 
-    assert whys(farm, "a") == ["cancelled"]
+    assert whys(farm.result("a")) == ["cancelled"]
     assert done["worker"] == farm.result("a")["worker"]
 
 
@@ -503,7 +499,7 @@ def test_a_callable_that_swallows_everything_is_ended_with_its_worker(
 
     assert (ended.returncode, ended.stdout) == (0, "a\n")
     assert farm.status_of("a") == "cancelled"
-    assert whys(farm, "a") == ["cancelled"]
+    assert whys(farm.result("a")) == ["cancelled"]
     assert "module.py" in farm.result("a")["attempts"][0]["error"]["traceback"]
     assert done["worker"] != farm.result("a")["attempts"][0]["worker"]
     assert len(gate.reached()) == 1
@@ -556,7 +552,7 @@ def test_an_empty_file_cancels_what_runs(farm: Farm, task_id: str) -> None:
     farm.wait_for("cancelled", task_id)
     wait_until(lambda: orders(farm) == [], on_timeout=farm.describe)
 
-    assert whys(farm, task_id) == ["cancelled"]
+    assert whys(farm.result(task_id)) == ["cancelled"]
 
 
 @pytest.mark.parametrize(
@@ -589,7 +585,7 @@ def test_an_empty_file_cancels_what_waits_for_its_next_attempt(farm: Farm) -> No
     touch(farm, "a")
     farm.wait_for("cancelled", "a")
 
-    assert whys(farm, "a") == ["failed"]
+    assert whys(farm.result("a")) == ["failed"]
 
 
 def token(farm: Farm, task_id: str) -> str:
@@ -630,7 +626,7 @@ def test_an_old_token_does_not_hit_the_next_run(farm: Farm) -> None:
     gate.open()
     farm.wait_for("succeeded", "a")
 
-    assert whys(farm, "a") == ["succeeded"]
+    assert whys(farm.result("a")) == ["succeeded"]
 
 
 def test_an_old_token_does_not_cancel_what_is_ready(farm: Farm) -> None:
@@ -694,7 +690,7 @@ def test_an_attempt_that_fails_first_is_not_followed_by_another(farm: Farm) -> N
 
     assert verb.wait(40) == 0, farm.describe()
     assert farm.status_of("a") == "cancelled"
-    assert whys(farm, "a") == ["failed"]
+    assert whys(farm.result("a")) == ["failed"]
 
 
 @pytest.mark.parametrize("others", [0, 2])
@@ -712,7 +708,7 @@ def test_a_worker_that_is_killed_meanwhile_leaves_a_cancelled_task(
 
     assert verb.wait(40) == 0, farm.describe()
     assert farm.status_of("a") == "cancelled"
-    assert whys(farm, "a") == ["cancelled"]
+    assert whys(farm.result("a")) == ["cancelled"]
     assert len(gate.reached()) == 1
     assert is_gone(gate.reached()[0])
 
@@ -770,4 +766,4 @@ def test_a_retried_task_is_not_hit_by_the_order_of_its_first_run(farm: Farm) -> 
     farm.farm("retry", "a")
     farm.wait_for("succeeded", "a")
 
-    assert whys(farm, "a") == ["succeeded"]
+    assert whys(farm.result("a")) == ["succeeded"]

@@ -15,7 +15,7 @@ from farm.report import survey
 from farm.states import Why
 from tests.attempts import attempt, begin, end
 from tests.cli.conftest import Run
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -275,10 +275,6 @@ def test_an_order_to_cancel_that_lies_there_does_not_hit_it(
 # -- with workers ----------------------------------------------------------------------
 
 
-def whys(farm: Farm, task_id: str) -> list[str]:
-    return [past["why"] for past in farm.result(task_id)["attempts"]]
-
-
 def ran(farm: Farm) -> list[str]:
     record = farm.root / "ran"
     return record.read_text().split() if record.exists() else []
@@ -294,7 +290,7 @@ def test_a_failed_task_runs_again_with_all_its_retries(farm: Farm) -> None:
     (kept_one,) = (farm.state / "logs").glob("a.2.*.retried")
 
     assert (retried.returncode, retried.stdout) == (0, "a\n")
-    assert whys(farm, "a") == ["failed", "failed"]
+    assert whys(farm.result("a")) == ["failed", "failed"]
     assert ran(farm) == ["1", "2", "1", "2"]
     assert kept_one.read_bytes() == before
 

@@ -16,7 +16,7 @@ from farm.control import Control, give, scale_name
 from farm.project import Project
 from farm.supervisor import Supervisor
 from tests.cli.conftest import Run
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -238,7 +238,7 @@ def test_one_that_was_to_end_and_dies_is_not_replaced(farm: Farm) -> None:
     gate.open()
     result = farm.wait_for("succeeded", "a")
 
-    assert [past["why"] for past in result["attempts"]] == ["lost", "succeeded"]
+    assert whys(result) == ["lost", "succeeded"]
     assert len(farm.worker_pids()) == 1
 
 

@@ -17,7 +17,7 @@ from farm.project import Project
 from farm.states import Status, Why
 from tests.attempts import attempt, begin, end
 from tests.cli.conftest import Run
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.lives import FOREIGN, lay_life_file
 
 pytestmark = pytest.mark.processes
@@ -205,10 +205,7 @@ def test_a_command_whose_worker_is_dead_is_ended_and_its_task_runs_again(
     assert freed.stdout.startswith("a: freed: its worker ")
     assert freed.stdout.endswith("; what it had left running was ended\n")
     assert gone
-    assert [past["why"] for past in farm.result("a")["attempts"]] == [
-        "lost",
-        "succeeded",
-    ]
+    assert whys(farm.result("a")) == ["lost", "succeeded"]
 
 
 def test_a_running_task_runs_on(farm: Farm) -> None:

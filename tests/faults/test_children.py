@@ -17,16 +17,11 @@ import psutil
 import pytest
 
 from farm.locking import TaskLock
-from tests.driver import Farm, Gate
+from tests.driver import Farm, Gate, whys
 from tests.faults.tools import needs
 from tests.faults.tracing import inject, work_traced
 
 pytestmark = pytest.mark.processes
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def drop_script(farm: Farm, text: str, *args: str, **task: Any) -> Gate:

@@ -5,12 +5,11 @@ its lie is read anew at each call from a file that a test rewrites.
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.driver import Farm, Gate
+from tests.driver import Farm, Gate, whys
 from tests.faults.tools import faketime, needs
 from tests.waiting import wait_until
 
@@ -72,11 +71,6 @@ def work():
         threading.Event().wait(0.02)
 """
     farm.write("module.py", text)
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How the attempts ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def rfc3339(seconds: float) -> str:

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from farm.ledger import Claimed
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.faults.tools import needs
 from tests.faults.tracing import Stem, inject, names_in
 from tests.lives import FOREIGN
@@ -103,7 +103,7 @@ def broken_promises(project: Farm, stem: Stem, past: int) -> list[str]:
     before, runs_before = result_of(project), ran(project)
     code = stem.finish(project)
     result = result_of(project) or {"status": None, "attempts": []}
-    whys = [attempt["why"] for attempt in result["attempts"]]
+    ends = whys(result)
     promises = {
         "the other worker ends well": code == 0,
         "the task succeeded": result["status"] == "succeeded",
@@ -111,9 +111,9 @@ def broken_promises(project: Farm, stem: Stem, past: int) -> list[str]:
         "what has a result is not run again": not before or ran(project) == runs_before,
         "it ran": ran(project) != [],
         "never two at once": not (project.root / "overlaps").exists(),
-        "every attempt that ran is told": len(ran(project)) + past <= len(whys),
-        "one death costs one attempt": past <= whys.count("lost") <= past + 1,
-        "one failure is told once": whys.count("failed") <= 1,
+        "every attempt that ran is told": len(ran(project)) + past <= len(ends),
+        "one death costs one attempt": past <= ends.count("lost") <= past + 1,
+        "one failure is told once": ends.count("failed") <= 1,
         "nothing is left over": left_over(project) == [],
     }
     return [promise for promise, kept in promises.items() if not kept]

@@ -7,12 +7,11 @@ the test looks in through `/proc/PID/root`. Gates and logs lie outside, on a rea
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.faults.spaces import farm_command
 from tests.faults.tools import needs
 from tests.waiting import wait_until
@@ -116,11 +115,6 @@ def small(farm: Farm) -> Iterator[SmallDisk]:
     yield there
     print(there.describe())  # shown only if the test failed
     there.end()
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How the attempts ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 @pytest.mark.fault(25, 26)

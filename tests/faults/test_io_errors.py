@@ -18,7 +18,7 @@ import pytest
 from farm import life
 from farm.locking import TaskLock
 from farm.project import Project
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.faults.tools import needs
 from tests.faults.tracing import Stem, Strace, inject, work_traced
 from tests.waiting import wait_until
@@ -34,11 +34,6 @@ def ran(project: Farm) -> list[str]:
     """The numbers of the attempts that really ran."""
     record = project.root / "ran"
     return record.read_text().split() if record.exists() else []
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def said(farm: Farm) -> str:

@@ -2,12 +2,11 @@
 
 import os
 import signal
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.driver import Farm, Gate
+from tests.driver import Farm, Gate, whys
 from tests.faults.spaces import (
     OWN_PROC,
     Container,
@@ -46,11 +45,6 @@ def drop_recorders(farm: Farm, gates: list[Gate], quick: int) -> list[str]:
         for i, gate in enumerate(gates)
     ]
     return held + [farm.drop(f"quick-{i}", run=record) for i in range(quick)]
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def drop_call(farm: Farm, task_id: str, gate: Gate) -> None:

@@ -21,15 +21,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.driver import Farm, Gate
+from tests.driver import Farm, Gate, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def said(farm: Farm) -> str:

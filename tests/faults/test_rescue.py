@@ -25,7 +25,7 @@ from farm.project import Project
 from farm.states import Why
 from farm.stop import Stop, TaskCancelledError
 from tests.attempts import begin, end
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.lives import FOREIGN, lay_life_file
 from tests.waiting import wait_until
 
@@ -46,11 +46,6 @@ def kill_owner(farm: Farm, task_id: str) -> None:
     """SIGKILL the worker that runs this task."""
     pid = owner(farm, task_id)
     farm.kill(next(popen for popen in farm.processes if popen.pid == pid))
-
-
-def whys(farm: Farm, task_id: str) -> list[str]:
-    """How each attempt in the result ended."""
-    return [attempt["why"] for attempt in farm.result(task_id)["attempts"]]
 
 
 # -- the token, the lock, and no more --------------------------------------------------
@@ -113,7 +108,7 @@ def test_an_orphan_that_no_line_tells_of_is_ended_before_the_next_attempt(
 
     assert lived
     assert [type(line) for line in told] == [Claimed]
-    assert whys(farm, "job") == ["lost", "succeeded"]
+    assert whys(farm.result("job")) == ["lost", "succeeded"]
     assert not (farm.root / "overlaps").exists()
     assert process.stat(orphan) is None
 
@@ -134,7 +129,7 @@ def test_a_rescue_ends_what_is_orphaned_and_nobody_elses_command(farm: Farm) -> 
 
     assert found == {"dead": True, "alive": False}
     assert left == [False, True]
-    assert whys(farm, "alive") == ["succeeded"]
+    assert whys(farm.result("alive")) == ["succeeded"]
 
 
 @pytest.mark.fault(7)
@@ -152,7 +147,7 @@ def test_a_rescuer_that_comes_late_spares_the_next_attempt(farm: Farm) -> None:
     gate.open()
     farm.wait_for("succeeded", "job")
 
-    assert whys(farm, "job") == ["lost", "succeeded"]
+    assert whys(farm.result("job")) == ["lost", "succeeded"]
     assert len(gate.reached()) == 2
 
 
@@ -298,7 +293,7 @@ def test_an_idle_worker_gets_a_freed_task_of_which_no_event_tells(
     held.let_go()
     farm.wait_for("succeeded", "job", timeout=15)
 
-    assert whys(farm, "job") == ["succeeded"]
+    assert whys(farm.result("job")) == ["succeeded"]
 
 
 @pytest.mark.fault(41)

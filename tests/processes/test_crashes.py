@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +20,7 @@ from farm import process
 from farm.locking import TaskLock
 from farm.project import Project
 from farm.report import survey
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -154,11 +153,6 @@ def drop_noted(farm: Farm, kind: str) -> None:
         farm.drop("job", run=NOTED)
     else:
         farm.drop("job", call="noting:note")
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def left_over(farm: Farm) -> list[str]:
@@ -815,7 +809,7 @@ def test_a_command_that_hides_from_everything_but_its_group_is_ended(
     farm.kill(worker)
     farm.work()
 
-    assert [a["why"] for a in farm.result("job")["attempts"]] == ["lost", "succeeded"]
+    assert whys(farm.result("job")) == ["lost", "succeeded"]
     assert process.stat(hiding) is None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.driver import Farm, Gate
+from tests.driver import Farm, Gate, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -93,7 +93,7 @@ def test_what_was_given_back_runs_again_at_once(farm: Farm, held: Gate) -> None:
     result = farm.result("a")
 
     assert code == 0
-    assert [a["why"] for a in result["attempts"]] == ["drained", "succeeded"]
+    assert whys(result) == ["drained", "succeeded"]
 
 
 @pytest.mark.fault(9, 49)

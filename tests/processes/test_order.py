@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -17,11 +17,6 @@ NOTED = "echo $FARM_TASK_ID >> order"
 def order(farm: Farm) -> list[str]:
     """The ids in the order in which they ran."""
     return (farm.root / "order").read_text().split()
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def status(farm: Farm) -> dict[str, Any]:

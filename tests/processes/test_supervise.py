@@ -4,12 +4,11 @@ import os
 import re
 import signal
 import subprocess
-from typing import Any
 
 import psutil
 import pytest
 
-from tests.driver import Farm
+from tests.driver import Farm, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -23,11 +22,6 @@ def said(farm: Farm) -> str:
 def wait_said(farm: Farm, words: str) -> None:
     """Until the process that was started last has printed these words."""
     wait_until(lambda: words in said(farm), 30, farm.describe)
-
-
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt ended."""
-    return [attempt["why"] for attempt in result["attempts"]]
 
 
 def wait_workers(farm: Farm, count: int) -> list[int]:
