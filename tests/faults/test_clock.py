@@ -4,11 +4,15 @@ libfaketime lies to the farm's processes about the time of day, and only about t
 its lie is read anew at each call from a file that a test rewrites.
 """
 
-from datetime import UTC, datetime, timedelta
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from farm.result import rfc3339
 from tests.driver import Farm, Gate, whys
 from tests.faults.tools import faketime, needs
 from tests.waiting import wait_until
@@ -19,10 +23,17 @@ AHEAD, BACK = "+7200", "-7200"
 JUMPS = pytest.mark.parametrize("jump", [AHEAD, BACK], ids=["ahead", "back"])
 
 
+def shared_memory(pid: int) -> list[Path]:
+    """What libfaketime made for a process, and what stays if that is killed."""
+    names = [f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"]
+    return [path for name in names if (path := Path("/dev/shm", name)).exists()]
+
+
 class Clock:
     """The time of day as the farm's processes see it."""
 
     def __init__(self, farm: Farm) -> None:
+        self._farm = farm
         self._lie = farm.root / "clock"
         self.jump("+0")
         farm.environ |= {
@@ -39,10 +50,19 @@ class Clock:
         aside.write_text(f"{seconds}\n")
         aside.rename(self._lie)
 
+    def end(self) -> None:
+        """End the farm's processes, and remove what libfaketime made for them."""
+        self._farm.end()
+        for popen in self._farm.processes:
+            for path in shared_memory(popen.pid):
+                path.unlink()
+
 
 @pytest.fixture
-def clock(farm: Farm) -> Clock:
-    return Clock(farm)
+def clock(farm: Farm) -> Iterator[Clock]:
+    there = Clock(farm)
+    yield there
+    there.end()
 
 
 def counter(farm: Farm, name: str) -> int:
@@ -60,8 +80,11 @@ def wait_beats(farm: Farm, name: str, beats: int) -> None:
     wait_until(lambda: counter(farm, name) >= until, on_timeout=farm.describe)
 
 
-def write_module(farm: Farm, gate: Gate) -> None:
-    """A callable that waits at the gate; `time.sleep` fails under libfaketime."""
+def drop_held(farm: Farm, kind: str, **task: Any) -> Gate:
+    """Drop `a`: a command ("run") or a callable ("call") that waits at the gate."""
+    gate = farm.gate()
+    work = {"run": gate.command, "call": "module:work"}
+    # `time.sleep` fails under libfaketime.
     text = f"""
 import os, threading
 
@@ -71,11 +94,13 @@ def work():
         threading.Event().wait(0.02)
 """
     farm.write("module.py", text)
+    farm.drop("a", **{kind: work[kind]}, **task)
+    return gate
 
 
-def rfc3339(seconds: float) -> str:
+def from_now(seconds: float) -> str:
     """A moment so many seconds from the true now."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    return rfc3339(time.time() + seconds)
 
 
 @pytest.mark.fault(33)
@@ -84,10 +109,7 @@ def rfc3339(seconds: float) -> str:
 def test_nothing_is_ended_or_called_dead_when_the_clock_jumps(
     farm: Farm, clock: Clock, jump: str, kind: str
 ) -> None:
-    gate = farm.gate()
-    write_module(farm, gate)
-    task = {"run": gate.command} if kind == "run" else {"call": "module:work"}
-    farm.drop("a", timeout=60, **task)
+    gate = drop_held(farm, kind, timeout=60)
     farm.environ["FARM_HEARTBEAT_TIMEOUT"] = "10"
     farm.supervise("-j2", "--until-done")
     gate.wait_reached()
@@ -110,10 +132,7 @@ def test_nothing_is_ended_or_called_dead_when_the_clock_jumps(
 def test_a_deadline_holds_though_the_clock_jumps(
     farm: Farm, clock: Clock, jump: str, kind: str
 ) -> None:
-    gate = farm.gate()
-    write_module(farm, gate)
-    task = {"run": gate.command} if kind == "run" else {"call": "module:work"}
-    farm.drop("a", timeout=2, **task)
+    gate = drop_held(farm, kind, timeout=2)
     farm.start_worker()
     gate.wait_reached()
     clock.jump(jump)
@@ -127,8 +146,7 @@ def test_a_deadline_holds_though_the_clock_jumps(
 def test_a_result_says_how_long_a_task_took_though_the_clock_jumped(
     farm: Farm, clock: Clock, jump: str
 ) -> None:
-    gate = farm.gate()
-    farm.drop("a", run=gate.command)
+    gate = drop_held(farm, "run")
     farm.start_worker()
     gate.wait_reached()
     clock.jump(jump)
@@ -160,8 +178,8 @@ def test_a_retry_does_not_wait_for_hours_when_the_clock_goes_back(
 def test_a_task_begins_when_the_clock_reaches_its_time(
     farm: Farm, clock: Clock
 ) -> None:
-    farm.drop("soon", run="true", not_before=rfc3339(3600))
-    farm.drop("later", run="true", not_before=rfc3339(2 * 7200))
+    farm.drop("soon", run="true", not_before=from_now(3600))
+    farm.drop("later", run="true", not_before=from_now(2 * 7200))
     farm.start_worker()
     [name] = farm.worker_names()
     clock.jump(BACK)
@@ -191,7 +209,7 @@ def test_a_worker_that_waits_does_not_spin_when_the_clock_jumps(
 ) -> None:
     gate = farm.gate()
     farm.drop("held", run=gate.command)
-    farm.drop("timed", run="true", not_before=rfc3339(3 * 7200))
+    farm.drop("timed", run="true", not_before=from_now(3 * 7200))
     farm.drop(
         "failing",
         run="exit 1",
@@ -231,3 +249,12 @@ def test_what_a_dead_worker_held_is_rescued_though_the_clock_jumped(
     result = farm.wait_for("succeeded", "a")
 
     assert whys(result) == ["lost", "succeeded"]
+
+
+def test_nothing_is_left_in_shared_memory(farm: Farm, clock: Clock) -> None:
+    worker = farm.start_worker()
+    made = shared_memory(worker.pid)
+    clock.end()
+
+    assert made
+    assert shared_memory(worker.pid) == []
