@@ -10,7 +10,8 @@ anyway (network mounts report nothing).
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,7 +19,8 @@ from farm.bell import Bell
 from farm.project import RESULT, TASK, Project, is_usable
 
 if TYPE_CHECKING:
-    from watchdog.events import FileSystemEvent
+    from watchdog.events import FileSystemEvent, FileSystemEventHandler
+    from watchdog.observers.api import BaseObserver
 
 MOST_NAMES = 1000  #: kept between two looks; more than that means "everything"
 
@@ -39,55 +41,36 @@ class Watcher:
         self._mutex = threading.Lock()
         self._ids: set[str] = set()
         self._everything = False
-        self._observer: Any = None
+        self._observer: BaseObserver | None = None
 
     def start(self) -> str | None:
         """Begin to watch; a sentence if the system has no watches left."""
+        try:
+            self._observer = self._observe()
+        except (OSError, RecursionError) as error:
+            return f"no file events: looking every second instead; {_advice(error)}"
+        return None
+
+    def _observe(self) -> "BaseObserver":
         import logging  # noqa: PLC0415 - for watchdog alone
 
-        from watchdog.events import (  # noqa: PLC0415 - 45 ms that a busy worker never needs
-            DirCreatedEvent,
-            DirMovedEvent,
-            FileClosedEvent,
-            FileCreatedEvent,
-            FileDeletedEvent,
-            FileMovedEvent,
-            FileSystemEvent,
-            FileSystemEventHandler,
-        )
-        from watchdog.observers import Observer  # noqa: PLC0415 - the same
+        from watchdog.observers import Observer  # noqa: PLC0415 - 45 ms that a busy worker never needs
 
         # It would complain on our terminal of being stopped in the middle.
         logging.getLogger("watchdog").setLevel(logging.CRITICAL)
-        note = self._note
-
-        class Handler(FileSystemEventHandler):
-            def dispatch(self, event: FileSystemEvent) -> None:
-                note(event)
-
-        kinds = [
-            DirCreatedEvent,
-            DirMovedEvent,
-            FileClosedEvent,
-            FileCreatedEvent,
-            FileDeletedEvent,
-            FileMovedEvent,
-        ]
-        observer: Any = None
+        handler, kinds = _handler(self._note), _kinds()
+        observer = Observer()  # asks for an inotify instance
         try:
-            observer = Observer()  # asks for an inotify instance
             for path, deep in (
                 (self._project.tasks, True),
                 (self._project.control, False),
             ):
-                observer.schedule(Handler(), path, recursive=deep, event_filter=kinds)
+                observer.schedule(handler, path, recursive=deep, event_filter=kinds)
             observer.start()
-        except (OSError, RecursionError) as error:
-            if observer is not None:
-                observer.unschedule_all()
-            return f"no file events: looking every second instead; {_advice(error)}"
-        self._observer = observer
-        return None
+        except BaseException:
+            observer.unschedule_all()
+            raise
+        return observer
 
     def stop(self) -> None:
         """Stop watching; what was not taken is forgotten."""
@@ -122,6 +105,31 @@ class Watcher:
                 if is_usable(task_id):
                     self._ids.add(task_id)
                 return
+
+
+def _handler(note: "Callable[[FileSystemEvent], None]") -> "FileSystemEventHandler":
+    """Gives each event to `note`, with nothing in between."""
+    from watchdog.events import FileSystemEventHandler  # noqa: PLC0415 - the same
+
+    class Handler(FileSystemEventHandler):
+        def dispatch(self, event: "FileSystemEvent") -> None:
+            note(event)
+
+    return Handler()
+
+
+def _kinds() -> "list[type[FileSystemEvent]]":
+    """What may mean that there is something to do: no event for what is only read."""
+    from watchdog import events  # noqa: PLC0415 - the same
+
+    return [
+        events.DirCreatedEvent,
+        events.DirMovedEvent,
+        events.FileClosedEvent,
+        events.FileCreatedEvent,
+        events.FileDeletedEvent,
+        events.FileMovedEvent,
+    ]
 
 
 def _advice(error: Exception) -> str:
