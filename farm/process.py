@@ -248,13 +248,24 @@ def end_marked(mark: Mark, patience: float = 1.0) -> bool:
             for fd in killed:
                 os.close(fd)
         if time.monotonic() > until:
-            return not any(find(wanted))
+            with starting:
+                return not any(find(wanted))
     return True
 
 
 def _kill_all(wanted: Callable[[int], bool]) -> list[int]:
+    """Kill whoever is wanted; their pidfds. OSError if none could even be looked at."""
+    killed: list[int] = []
     with starting:
-        return [fd for pid in find(wanted) if (fd := kill(pid, wanted))]
+        try:
+            for pid in find(wanted):
+                fd = kill(pid, wanted)
+                if fd is not None:
+                    killed.append(fd)
+        except OSError:  # no descriptors are left, say: those killed give theirs back
+            if not killed:
+                raise
+    return killed
 
 
 def wait_gone(pidfd: int, timeout: float) -> bool:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -339,6 +340,23 @@ def test_every_process_of_an_attempt_is_ended_and_no_other(children: Children) -
     assert process.end_marked(Mark(TOKEN), patience=30.0)
     assert [child.wait() for child in marked] == [-signal.SIGKILL] * 3
     assert other.poll() is None
+
+
+def test_more_processes_than_there_are_descriptors_are_ended(
+    children: Children,
+) -> None:
+    victims = [children.start(FARM_TOKEN=TOKEN) for _ in range(20)]
+    before = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 10, hard))
+    try:
+        ended = process.end_marked(Mark(TOKEN), patience=30.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert ended
+    assert [victim.wait() for victim in victims] == [-signal.SIGKILL] * len(victims)
+    assert len(list(Path("/proc/self/fd").iterdir())) == len(before)
 
 
 def test_a_forked_child_that_keeps_the_lock_is_ended(locked: int) -> None:
