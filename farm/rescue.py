@@ -13,6 +13,8 @@ find held. So a farm needs no supervisor to get well.
 """
 
 import os
+import stat
+from collections.abc import Set
 from contextlib import suppress
 
 from filelock import lock_descriptor
@@ -27,6 +29,8 @@ from farm.process import Identity
 from farm.project import CHECK, MOVED, Project
 from farm.result import posix
 from farm.results import Known
+
+OLD = 3600.0  # seconds; what somebody who is no worker needs is younger
 
 
 def rescue(project: Project, holder: Holder, task_id: str) -> bool:
@@ -61,7 +65,7 @@ def _orphaned(project: Project, holder: Holder, path: str) -> Past | None:
     return past if state is life.Owner.DEAD else None
 
 
-def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0) -> int:
+def sweep(project: Project, holder: Holder, now: float, max_age: float = OLD) -> int:
     """Settle every open attempt of a dead owner, and tidy up after the dead.
 
     Also removes ledgers older than `max_age` seconds that mean nothing any more:
@@ -80,17 +84,22 @@ def sweep(project: Project, holder: Holder, now: float, max_age: float = 3600.0)
             _remove_meaningless(project, path, now - max_age)
     if was_unclean(project, holder.who):
         check_results(project, holder, now)  # before the signs of it are removed
+    _bury_the_dead(project)
+    for path in strays(project, set(project.worker_names()), set(), now - OLD):
+        disk.unlink(path)
+    _remove_late_orders(project)
+    return settled
+
+
+def _bury_the_dead(project: Project) -> None:
+    """Remove dead workers' files, but those that an open attempt still needs."""
     dead = {
         worker
         for worker in project.worker_names()
         if life.observe(project, worker) is life.LifeLock.FREE
     }
-    # Open attempts still need what their owners left in tmp.
     for worker in sorted(dead - _open_holders(project)) if dead else ():
         _bury(project, worker)
-    _remove_strays(project, now - max_age)
-    _remove_late_orders(project)
-    return settled
 
 
 def _remove_late_orders(project: Project) -> None:
@@ -108,21 +117,31 @@ def _open_holders(project: Project) -> set[str]:
     return {past.claimed.holder for past in pasts if past}
 
 
-def _remove_strays(project: Project, before: float) -> None:
-    """Temporary files of those who died before or after they had a life file."""
-    spared = {MOVED, *project.worker_names()}
+def strays(
+    project: Project, spared: Set[str], dead: Set[str], before: float
+) -> list[str]:
+    """Temporary files of the dead, and old ones of whoever is neither dead nor spared.
+
+    That is somebody who has no life file any more, or not yet: then they are young.
+    """
+    found = []
     for folder, wanted in ((project.tmp, ""), (project.tasks, CHECK)):
-        with os.scandir(folder) as entries:
-            strays = [
-                entry.path
-                for entry in entries
-                if entry.name.startswith(wanted)
-                and entry.name.split(".")[0] not in spared
-                and entry.is_file(follow_symlinks=False)
-                and entry.stat(follow_symlinks=False).st_mtime < before
-            ]
-        for path in strays:
-            disk.unlink(path)
+        with suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                maker = entry.name.split(".")[0]
+                if not entry.name.startswith(wanted) or maker == MOVED:
+                    continue
+                if maker in dead or (maker not in spared and _is_old(entry, before)):
+                    found.append(entry.path)
+    return found
+
+
+def _is_old(entry: os.DirEntry[str], before: float) -> bool:
+    try:
+        now = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False  # RACE: its maker, or another who sweeps, removes it just now
+    return stat.S_ISREG(now.st_mode) and now.st_mtime < before
 
 
 def was_unclean(project: Project, me: Identity) -> bool:

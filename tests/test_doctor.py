@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from farm import disk, doctor, process, trial, trust
+from farm import disk, doctor, process, rescue, trial, trust
 from farm.bell import Bell
 from farm.doctor import Finding, looks, told, trials
 from farm.doctor.told import Level, Told
@@ -699,7 +699,7 @@ def leave_behind(project: Project) -> None:
     assert ledger is not None
     ledger.append(Claimed("build", 1, "token", "bob", FOREIGN, time.time()))
     ledger.let_go()
-    old = (time.time() - 2 * looks.OLD,) * 2
+    old = (time.time() - 2 * rescue.OLD,) * 2
     Path(project.aside_path("bob", "progress")).touch()
     for path in (
         Path(project.aside_path("long-gone", 1)),
@@ -735,6 +735,16 @@ def test_what_the_living_use_is_no_leftover(project: Project, alive: Life) -> No
     taken.hold.ledger.let_go()
 
     assert said == "none"
+
+
+def test_what_the_living_use_for_long_is_no_leftover(
+    project: Project, alive: Life
+) -> None:
+    path = Path(project.aside_path(alive.name, "out"))
+    path.touch()
+    os.utime(path, (0, 0))
+
+    assert looks.leftovers(project).said == "none"
 
 
 def test_what_may_be_a_persons_only_copy_is_no_leftover(project: Project) -> None:

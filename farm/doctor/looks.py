@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from farm import life, process, trial
+from farm import life, process, rescue, trial
 from farm.bell import Bell
 from farm.config import load_settings
 from farm.crew import alive_ones, crew, last_attempts
 from farm.doctor.told import Check, Level, Told, fail, ok, warn, worst
 from farm.listing import Listing
 from farm.mount import Mount, mount_of
-from farm.project import CHECK, MOVED, Project
+from farm.project import Project
 from farm.trust import check_owner, user_name
 from farm.words import counted, duration
 
@@ -29,7 +29,6 @@ LEAST_FREE, LEAST_SHARE = 1 << 30, 0.05  # bytes; of bytes and of inodes
 NO_ROOM, NO_INODES = 1 << 16, 8  # bytes; files that one attempt needs
 FEW_DESCRIPTORS = 256  # open files of one process
 NEARLY_ALL = 0.9  # of what inotify allows one user
-OLD = 3600.0  # seconds; temporary files of the living are younger
 
 
 def folder(project: Project) -> Told:
@@ -248,31 +247,18 @@ def leftovers(project: Project) -> Told:
         return ok("none")
     now = time.time()
     here = crew(project, now)
-    dead = {worker.name for worker in here.workers if not worker.alive}
+    living = {worker.name for worker in here.workers if worker.alive}
+    dead = {worker.name for worker in here.workers} - living
     begun = [past for past in last_attempts(project) if past.ended is None]
     stale = len(begun) - len(alive_ones(project, begun, now))
-    strays = sum(1 for _ in _strays(project, dead, now - OLD))
+    strays = len(rescue.strays(project, living, dead, now - rescue.OLD))
     counts = [(len(dead), "dead worker"), (stale, "open attempt"), (strays, "file")]
     said = ", ".join(counted(n, noun) for n, noun in counts if n)
     if not said:
         return ok("none")
-    if any(worker.alive for worker in here.workers) or here.supervisors:
+    if living or here.supervisors:
         return ok(f"{said}: those who work here tidy that up")
     return warn(f"{said} of the dead", "farm supervise tidies up, and runs on")
-
-
-def _strays(project: Project, dead: set[str], before: float) -> Iterator[str]:
-    """Temporary files whose makers are dead."""
-    for place, wanted in ((project.tmp, ""), (project.tasks, CHECK)):
-        with suppress(FileNotFoundError), os.scandir(place) as entries:
-            for entry in entries:
-                maker = entry.name.split(".")[0]
-                if not entry.name.startswith(wanted) or maker == MOVED:
-                    continue
-                with suppress(FileNotFoundError):  # removed in this moment
-                    now = entry.stat(follow_symlinks=False)
-                    if maker in dead or now.st_mtime < before:
-                        yield entry.path
 
 
 LOOKS: dict[str, Check] = {

@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -355,6 +357,32 @@ def test_temporary_files_of_the_dead_are_swept_and_of_the_living_kept(
 
     assert {owner: path.exists() for owner, path in files.items()} == kept
     assert project.worker_names() == ["ada"]
+
+
+def test_what_somebody_just_makes_is_kept_whatever_age_ledgers_may_have(
+    project: Project,
+) -> None:
+    file = lay_temporary(project, "passing-by", "young")
+    rescue.sweep(project, Holder.passing(), time.time(), max_age=0.0)
+
+    assert file.exists()
+
+
+def test_a_temporary_file_that_is_removed_meanwhile_disturbs_nobody(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, stray = lay_temporary(project, "one"), lay_temporary(project, "other")
+    scandir = os.scandir
+
+    def too_late(folder: str) -> AbstractContextManager[list[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            listed = list(entries)
+        gone.unlink(missing_ok=True)
+        return nullcontext(listed)
+
+    monkeypatch.setattr(os, "scandir", too_late)
+
+    assert rescue.strays(project, set(), set(), DAY) == [str(stray)]
 
 
 def test_what_a_dead_owner_left_is_kept_as_long_as_its_attempt_is_open(
