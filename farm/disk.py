@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 _CHUNK = 1 << 16  # bytes; nearly every file here is read by one call
-#: errors of a disk that takes nothing until somebody makes room on it
+#: those of `errors.MACHINE` that last until somebody makes room, or mounts it anew
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _LEAST_ROOM = 1 << 12  # bytes; what most file systems give out at once
 FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business

@@ -17,7 +17,7 @@ a traceback for one of these.
 
 import errno
 
-#: Errors of the machine, which no task can help: no room, no descriptors, no process.
+#: Errors of the machine, which no task can help: its disk, memory, descriptors, processes.
 MACHINE = frozenset(
     {
         errno.EAGAIN,

@@ -26,7 +26,7 @@ from farm.words import counted, duration
 SLOW_LISTING = 1.0  # seconds: a busy worker lists that often
 LEAST_PACE, FEW_NAMES = 10_000, 1000  # names a second; too few to tell
 LEAST_FREE, LEAST_SHARE = 1 << 30, 0.05  # bytes; of bytes and of inodes
-NO_ROOM, NO_INODES = 1 << 16, 8  # bytes; files that one attempt needs
+ATTEMPT_BYTES, ATTEMPT_FILES = 1 << 16, 8  # what one attempt needs
 FEW_DESCRIPTORS = 256  # open files of one process
 NEARLY_ALL = 0.9  # of what inotify allows one user
 
@@ -102,7 +102,7 @@ def room(now: os.statvfs_result) -> Told:
     if now.f_files:  # btrfs has no number of its own
         said += f", {now.f_favail:,} of {now.f_files:,} inodes"
     few_inodes = now.f_files and now.f_favail < LEAST_SHARE * now.f_files
-    if free < NO_ROOM or (now.f_files and now.f_favail < NO_INODES):
+    if free < ATTEMPT_BYTES or (now.f_files and now.f_favail < ATTEMPT_FILES):
         return fail(f"no room: {said}", "make room: farm waits until there is some")
     if free < max(LEAST_FREE, LEAST_SHARE * total) or few_inodes:
         return warn(said, "make room (farm archive packs what has ended)")
