@@ -1,4 +1,9 @@
-"""Attempts that are only lines in a ledger: nothing runs."""
+"""Tasks that are dropped, and attempts that are only lines in a ledger: nothing runs."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
 
 from farm import claim, commit
 from farm.claim import Claim, Holder
@@ -9,6 +14,14 @@ from farm.look import read_look
 from farm.project import Project
 from farm.result import Error, Outcome
 from farm.states import Why
+
+
+def drop(project: Project, task_id: str, **task: Any) -> str:
+    """Put a task file there; the id."""
+    path = Path(project.task_path(task_id))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"run": "true"} | task))
+    return task_id
 
 
 def begin(project: Project, task_id: str, owner: Life | None, now: float) -> Claim:
@@ -31,3 +44,9 @@ def end(project: Project, taken: Claim, why: Why, now: float) -> Ending:
 def attempt(project: Project, task_id: str, why: Why, now: float) -> Ending:
     """One whole attempt that ends so."""
     return end(project, begin(project, task_id, None, now), why, now)
+
+
+def ended(project: Project, task_id: str, why: Why, **task: Any) -> None:
+    """A task of now whose one attempt has ended so."""
+    drop(project, task_id, **task)
+    attempt(project, task_id, why, time.time())

@@ -20,18 +20,12 @@ from farm.project import Project
 from farm.report import Survey
 from farm.result import rfc3339
 from farm.states import State, Status, Why
-from tests.attempts import attempt, begin, end
+from tests.attempts import attempt, begin, drop, end
 
 NOW = 1_000_000.0  # POSIX seconds
 DEAD = Identity("other-host", "other-boot", 1, 2, 3)
 SLOW = {"max": 3, "base_delay": "2d", "max_delay": "2d"}  # retries
 NOBODY = "no worker is alive here: farm supervise, or farm worker, starts one"
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | task))
 
 
 def lay_result(project: Project, task_id: str, **result: Any) -> None:

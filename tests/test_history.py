@@ -14,7 +14,7 @@ from farm.life import Life
 from farm.process import Identity
 from farm.project import Project
 from farm.states import Status, Why
-from tests.attempts import attempt, begin, end
+from tests.attempts import attempt, begin, drop, end
 
 NOW = 1_000_000.0  # POSIX seconds
 DEAD = Identity("other-host", "other-boot", 1, 2, 3)
@@ -28,10 +28,6 @@ ENDED = {
     "worker": "ada",
     "host": "here",
 }
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    Path(project.task_path(task_id)).write_text(json.dumps({"run": "true"} | task))
 
 
 def lay_result(project: Project, task_id: str, **result: Any) -> None:

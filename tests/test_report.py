@@ -15,13 +15,10 @@ from farm.process import Identity
 from farm.project import Project
 from farm.report import Report, Survey
 from farm.states import Why
+from tests.attempts import drop
 
 NOW = 1_000_000.0  # POSIX seconds
 DEAD = Identity("other-host", "other-boot", 1, 2, 3)
-
-
-def drop(project: Project, task_id: str, **task: object) -> None:
-    Path(project.task_path(task_id)).write_text(json.dumps({"run": "true"} | task))
 
 
 def end(project: Project, task_id: str, **result: object) -> None:

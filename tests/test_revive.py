@@ -1,6 +1,5 @@
 """Tasks that run again: which ones, and one of them under its lock."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from farm.project import Project
 from farm.result import Head
 from farm.revive import Revival, revive, with_skipped
 from farm.states import Status, Why
-from tests.attempts import attempt, begin, end
+from tests.attempts import attempt, begin, drop, end
 
 NOW = 1_000_000.0
 SLOW = {"max": 1, "base_delay": "2h", "max_delay": "2h"}  # retries
@@ -85,12 +84,6 @@ def test_what_is_needed_comes_first(
 
 
 # -- one of them -----------------------------------------------------------------------
-
-
-def drop(project: Project, task_id: str, **task: object) -> None:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | task))
 
 
 def again(project: Project, task_id: str, now: float = NOW + 1.0) -> Revival:

@@ -4,13 +4,13 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from farm import cli, pair, shelf
 from farm.project import Project
 from farm.result import rfc3339
+from tests.attempts import drop
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -35,13 +35,6 @@ def lay(
     ended = rfc3339(time.time() - days * 86_400)
     raw = json.dumps({"status": status, "finished": ended})
     Path(project.result_path(task_id)).write_text(raw)
-    return task_id
-
-
-def drop(project: Project, task_id: str, **more: Any) -> str:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | more))
     return task_id
 
 

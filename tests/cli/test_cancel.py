@@ -18,7 +18,7 @@ from farm.project import Project
 from farm.report import survey
 from farm.result import rfc3339
 from farm.states import Why
-from tests.attempts import attempt
+from tests.attempts import attempt, drop
 from tests.cli.conftest import Run
 from tests.driver import Farm, Gate, whys
 from tests.waiting import wait_until
@@ -27,12 +27,6 @@ pytestmark = pytest.mark.processes
 
 SLOW = {"max": 1, "base_delay": "2d", "max_delay": "2d"}  # retries
 LATE = "2999-01-01T00:00:00Z"
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | task))
 
 
 def result(project: Project, task_id: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from farm.history import Output
 from farm.life import Life
 from farm.project import Project
 from farm.states import Why
-from tests.attempts import attempt, begin, end
+from tests.attempts import attempt, begin, drop, end
 from tests.cli.conftest import Run
 from tests.driver import Farm
 from tests.terminals import Terminal
@@ -51,10 +51,6 @@ def fails():
     print("try", os.environ["FARM_ATTEMPT"])
     raise ValueError
 """
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    Path(project.task_path(task_id)).write_text(json.dumps({"run": "true"} | task))
 
 
 def printed(farm: Farm, *args: str) -> bytes:

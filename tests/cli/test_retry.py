@@ -13,7 +13,7 @@ from farm.life import Life
 from farm.project import Project
 from farm.report import survey
 from farm.states import Why
-from tests.attempts import attempt, begin, end
+from tests.attempts import attempt, begin, drop, end, ended
 from tests.cli.conftest import Run
 from tests.driver import Farm, whys
 from tests.waiting import wait_until
@@ -21,18 +21,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.processes
 
 SLOW = {"max": 1, "base_delay": "2d", "max_delay": "2d"}  # retries
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | task))
-
-
-def ended(project: Project, task_id: str, why: Why, **task: Any) -> None:
-    """A task that has ended so, without a worker."""
-    drop(project, task_id, **task)
-    attempt(project, task_id, why, time.time())
 
 
 def skipped(project: Project, task_id: str, *needs: str) -> None:

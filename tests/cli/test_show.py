@@ -11,7 +11,7 @@ import pytest
 
 from farm.project import Project
 from farm.states import Why
-from tests.attempts import attempt
+from tests.attempts import attempt, drop
 from tests.cli.conftest import Run
 from tests.driver import Farm
 from tests.terminals import Terminal
@@ -40,10 +40,6 @@ def steer():
 def bad():
     raise ValueError({STEER!r} + "bad")
 """
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    Path(project.task_path(task_id)).write_text(json.dumps({"run": "true"} | task))
 
 
 def show(farm: Farm, task_id: str) -> str:

@@ -21,7 +21,7 @@ from farm.report import Failure, Report, Waits
 from farm.result import rfc3339
 from farm.states import State, Status, Why
 from tests import attempts
-from tests.attempts import attempt
+from tests.attempts import attempt, drop
 from tests.cli.conftest import Run
 from tests.driver import Farm
 from tests.lives import FOREIGN, lay_life_file
@@ -333,12 +333,6 @@ def test_only_workers_that_are_not_well_are_shown(
 
 
 # -- typed -----------------------------------------------------------------------------
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | task))
 
 
 def ended(project: Project, task_id: str, why: Why, at: float | None = None) -> None:

@@ -2,33 +2,20 @@
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from farm import poll
 from farm.project import Project
 from farm.states import Why
-from tests.attempts import attempt
+from tests.attempts import drop, ended
 from tests.cli.conftest import Run
 from tests.driver import Farm
 
 pytestmark = pytest.mark.processes
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | task))
-
-
-def ended(project: Project, task_id: str, why: Why) -> None:
-    drop(project, task_id)
-    attempt(project, task_id, why, time.time())
 
 
 # -- what has ended --------------------------------------------------------------------

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ from farm.life import Life
 from farm.project import Project
 from farm.result import posix
 from farm.states import Status, Why
-from tests.attempts import attempt, begin, end
+from tests.attempts import attempt, begin, drop, end, ended
 from tests.cli.conftest import Run
 from tests.driver import Farm
 from tests.terminals import Terminal
@@ -29,17 +28,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.processes
 
 Event = Callable[[], object]
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    path = Path(project.task_path(task_id))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"run": "true"} | task))
-
-
-def ended(project: Project, task_id: str, why: Why) -> None:
-    drop(project, task_id)
-    attempt(project, task_id, why, time.time())
 
 
 class Script:

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from farm.project import Project
+from tests.attempts import drop
 from tests.cli.conftest import Run
 from tests.driver import Farm
 from tests.waiting import wait_until
@@ -19,10 +19,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.processes
 
 QUICK = {"max": 2, "base_delay": 0.01, "max_delay": 0.01}  # retries
-
-
-def drop(project: Project, task_id: str, **task: Any) -> None:
-    Path(project.task_path(task_id)).write_text(json.dumps({"run": "true"} | task))
 
 
 def why(farm: Farm, task_id: str, **environ: str) -> list[str]:
