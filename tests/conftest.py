@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,13 @@ def alive(project: Project) -> Iterator[Life]:
     there = Life.begin(project, "ada", now=1000.0, heartbeat=2.0)
     yield there
     there.end()
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """People live 12 h 45 min east of Greenwich."""
+    monkeypatch.setenv("TZ", "ODD-12:45")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()

@@ -1,8 +1,6 @@
 """Why a task is where it is: sentences."""
 
 import json
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -160,16 +158,6 @@ def test_a_task_that_is_cancelled_can_only_end(project: Project, alive: Life) ->
 
 
 # -- time --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """People live 12 h 45 min east of Greenwich."""
-    monkeypatch.setenv("TZ", "ODD-12:45")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.mark.usefixtures("zone")

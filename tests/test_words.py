@@ -1,7 +1,5 @@
 """Text for people's terminals."""
 
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -10,16 +8,6 @@ from farm.words import clean, counted, duration, moment, plain
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC).timestamp()
 HOUR = 3600.0
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """People live 12 h 45 min east of Greenwich."""
-    monkeypatch.setenv("TZ", "ODD-12:45")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 # -- nothing steers a terminal -----------------------------------------------------

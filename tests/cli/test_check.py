@@ -1,4 +1,4 @@
-"""`farm check --json`; what it says to people is in tests/test_cli.py."""
+"""`farm check --json`; what it says to people is in test_cli.py."""
 
 import json
 from pathlib import Path

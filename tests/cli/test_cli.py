@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,7 @@ import click
 import pytest
 
 from farm import cli
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Type a command line; (exit code, stdout, stderr)."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def typed(*args: str | Path) -> tuple[int, str, str]:
-        code = cli.run([str(arg) for arg in args])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return typed
+from tests.cli.conftest import Run
 
 
 @pytest.fixture
@@ -299,7 +284,7 @@ def test_a_reader_that_goes_ends_it_quietly(there: Path) -> None:
     script = '"$0" -P -m farm status --status waiting "$1" | head -1'
     done = subprocess.run(
         ["sh", "-c", script, sys.executable, str(there)],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parent.parent.parent,
         env=os.environ | {"PYTHONPATH": "."},
         capture_output=True,
         text=True,
