@@ -47,6 +47,17 @@ while read -r number; do
 done
 """
 
+#: Python for tasks: `tell` puts words and the task's id on the console.
+TELL = """
+import os
+
+def tell(*words):
+    line = " ".join((*words, os.environ["FARM_TASK_ID"])) + "\\n"
+    console = os.open("/dev/console", os.O_WRONLY)
+    os.write(console, line.encode())
+    os.close(console)
+"""
+
 PREAMBLE = f"""
 export PATH={shlex.quote(os.environ["PATH"])}:/usr/sbin:/sbin
 export PYTHONPATH={shlex.quote(str(REPOSITORY))} PYTHONDONTWRITEBYTECODE=1

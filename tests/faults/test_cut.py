@@ -14,20 +14,14 @@ from typing import Any
 import pytest
 
 from tests.driver import whys
-from tests.faults.machines import Machine
+from tests.faults.machines import TELL, Machine
 from tests.faults.tools import needs
 
 pytestmark = [pytest.mark.processes, needs("root", "uml")]
 
-JOB = """
-import os, time, uuid
-
-def tell(*words):
-    line = " ".join((*words, os.environ["FARM_TASK_ID"])) + "\\n"
-    console = os.open("/dev/console", os.O_WRONLY)
-    os.write(console, line.encode())
-    os.close(console)
-
+JOB = f"""
+import time, uuid
+{TELL}
 def run(seconds):
     tell("ran")
     time.sleep(seconds)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.machines import Machine
+from tests.faults.machines import TELL, Machine
 from tests.faults.tools import needs
 
 pytestmark = [pytest.mark.processes, needs("root", "uml", "nfs")]
@@ -72,15 +72,9 @@ mount -i -t nfs4 10.{number}.0.1:/ /mnt/farm -o \\
     vers=4.2,addr=10.{number}.0.1,clientaddr=10.{number}.0.2,timeo=20,acdirmin=60
 """
 
-JOB = """
-import fcntl, os, socket, time
-
-def tell(*words):
-    line = " ".join((*words, os.environ["FARM_TASK_ID"])) + "\\n"
-    console = os.open("/dev/console", os.O_WRONLY)
-    os.write(console, line.encode())
-    os.close(console)
-
+JOB = f"""
+import fcntl, socket, time
+{TELL}
 def alone():
     path = "/run/alone-" + os.environ["FARM_TASK_ID"]
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

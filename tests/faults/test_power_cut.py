@@ -91,7 +91,7 @@ def test_what_was_quick_is_not_synced_by_itself(farm: Farm, tmp_path: Path) -> N
         pytest.param("never", ["claim", "start"], id="never"),
     ],
 )
-def test_a_task_that_takes_the_power_with_it_does_so_a_bounded_number_of_times(
+def test_the_claim_of_a_second_attempt_is_on_the_disk_before_it_starts(
     farm: Farm, tmp_path: Path, durability: str, second: list[str]
 ) -> None:
     farm.drop("job", run="exit 1", retries={"max": 1, "base_delay": 0})
