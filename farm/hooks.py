@@ -56,16 +56,21 @@ class Hooks:
         """A task has ended so: run its hooks soon."""
         wanted = [self._on_failure if status in FAILURES else None, self._on_done]
         for hook in wanted:
-            if hook is not None:
+            if hook is None:
+                continue
+            try:
                 self._begin()
-                self._fired += 1
-                self._due.put((task_id, hook))
+            except RuntimeError as error:  # the machine starts no more threads
+                self._say(f"the hook for {task_id} could not be started: {error}")
+                continue
+            self._fired += 1
+            self._due.put((task_id, hook))
 
     def _begin(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run_all, name="farm-hooks")
-            self._thread.daemon = True
-            self._thread.start()
+            new = threading.Thread(target=self._run_all, name="farm-hooks", daemon=True)
+            new.start()
+            self._thread = new
 
     def end(
         self, patience: float, is_urgent: Callable[[], bool] = lambda: False

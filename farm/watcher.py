@@ -44,10 +44,10 @@ class Watcher:
         self._observer: BaseObserver | None = None
 
     def start(self) -> str | None:
-        """Begin to watch; a sentence if the system has no watches left."""
+        """Begin to watch; a sentence if the system has no watches or threads left."""
         try:
             self._observer = self._observe()
-        except (OSError, RecursionError) as error:
+        except (OSError, RuntimeError) as error:
             return f"no file events: looking every second instead; {_advice(error)}"
         return None
 
@@ -132,8 +132,9 @@ def _kinds() -> "list[type[FileSystemEvent]]":
     ]
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: OSError | RuntimeError) -> str:
     if isinstance(error, RecursionError):
         return "the folders in tasks/ are nested too deep to be watched"
-    said = f"{error.strerror}: " if isinstance(error, OSError) else ""
-    return f"{said}raise fs.inotify.max_user_watches or max_user_instances"
+    if isinstance(error, RuntimeError):
+        return f"{error}: allow more processes (ulimit -u)"
+    return f"{error.strerror}: raise fs.inotify.max_user_watches or max_user_instances"

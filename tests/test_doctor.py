@@ -277,6 +277,19 @@ def test_threads_that_cannot_be_started_are_a_fail(
     assert (found.level, found.said) == (FAIL, words)
 
 
+def test_events_for_which_no_thread_can_be_started_are_a_warning(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # noqa: EM101 - Python's words
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    found = check(project, "events")
+
+    assert found.level is WARN
+    assert found.said.endswith("allow more processes (ulimit -u)")
+
+
 def test_a_file_whose_number_changes_is_a_fail(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,6 +259,26 @@ def test_how_one_failed_is_said_and_the_next_runs(
     assert ".farm/logs/hooks.log" in said[0]
 
 
+def test_a_hook_without_a_thread_to_run_in_is_said_and_the_next_one_runs(
+    make: Make,
+    project: Project,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # noqa: EM101 - Python's words
+
+    there = make('basename "$1"')
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        there.fire("a", Status.SUCCEEDED)
+    there.fire("b", Status.SUCCEEDED)
+    there.end(LONG)
+
+    assert said == ["the hook for a could not be started: can't start new thread"]
+    assert lines(project) == ["b.result.json"]
+
+
 def test_a_folder_in_place_of_the_log_is_said(
     make: Make, project: Project, said: list[str]
 ) -> None:
