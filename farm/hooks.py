@@ -114,23 +114,9 @@ class Hooks:
         """Run one to its end; how it failed, or nothing."""
         path = self._project.result_path(task_id)
         argv = ["/bin/sh", "-c", hook, "sh"] if isinstance(hook, str) else list(hook)
-        log = disk.open_to_append(self._project.hooks_log_path())
-        try:
-            with self._lock, process.starting:
-                if self._given_up:
-                    return ""  # it is among those that were said not to have run
-                self._begun += 1
-                running = self._running = subprocess.Popen(
-                    [*argv, path],
-                    cwd=self._project.root,
-                    env={**self._environ, "FARM_PROJECT": self._project.root},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-        finally:
-            os.close(log)
+        running = self._start([*argv, path])
+        if running is None:
+            return ""  # it is among those that were said not to have run
         try:
             code = running.wait(LONGEST)
         except subprocess.TimeoutExpired:
@@ -138,6 +124,27 @@ class Hooks:
             running.wait()
             return f"took longer than {LONGEST:g} s and was killed"
         return f"ended with code {code}" if code else ""
+
+    def _start(self, argv: list[str]) -> "subprocess.Popen[bytes] | None":
+        """Start one, unless all were given up meanwhile."""
+        log = disk.open_to_append(self._project.hooks_log_path())
+        try:
+            with self._lock, process.starting:
+                if self._given_up:
+                    return None
+                self._begun += 1
+                self._running = subprocess.Popen(
+                    argv,
+                    cwd=self._project.root,
+                    env={**self._environ, "FARM_PROJECT": self._project.root},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+                return self._running
+        finally:
+            os.close(log)
 
     def _kill(self) -> bool:
         """End the one that runs; whether one did."""
