@@ -25,11 +25,6 @@ import psutil
 from tests.waiting import wait_until
 
 
-def whys(result: dict[str, Any]) -> list[str]:
-    """How each attempt of a task ended, by its result."""
-    return [attempt["why"] for attempt in result["attempts"]]
-
-
 class Gate:
     """Holds tasks in the middle of their run."""
 
@@ -277,3 +272,20 @@ class Farm:
             if mine and runs:
                 found.append(process)
         return found
+
+
+def ran(farm: Farm) -> list[str]:
+    """The words that its tasks have put into the file `ran`, in order."""
+    record = farm.root / "ran"
+    return record.read_text().split() if record.exists() else []
+
+
+def said(farm: Farm, process: "subprocess.Popen[bytes] | None" = None) -> str:
+    """What a process has printed so far: this one, or the one that was started last."""
+    number = farm.processes.index(process) if process else -1
+    return farm.logs[number].read_text(errors="replace")
+
+
+def whys(result: dict[str, Any]) -> list[str]:
+    """How each attempt of a task ended, by its result."""
+    return [attempt["why"] for attempt in result["attempts"]]

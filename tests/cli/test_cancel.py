@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from farm.result import rfc3339
 from farm.states import Why
 from tests.attempts import attempt, drop
 from tests.cli.conftest import Run
-from tests.driver import Farm, Gate, whys
+from tests.driver import Farm, Gate, said, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -648,11 +647,6 @@ def wait_ordered(farm: Farm, task_id: str) -> str:
     path = farm.state / "control" / f"cancel-{task_id}"
     wait_until(path.exists, on_timeout=farm.describe)
     return path.read_text()
-
-
-def said(farm: Farm, verb: "subprocess.Popen[bytes]") -> str:
-    """What a verb that was started in the background has printed."""
-    return farm.logs[farm.processes.index(verb)].read_text()
 
 
 def test_a_task_that_succeeds_first_has_succeeded_and_the_verb_says_so(

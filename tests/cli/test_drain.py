@@ -10,7 +10,7 @@ import pytest
 from farm import process
 from farm.project import Project
 from tests.cli.conftest import Run
-from tests.driver import Farm
+from tests.driver import Farm, said
 from tests.lives import lay_life_file
 from tests.waiting import wait_until
 
@@ -21,11 +21,6 @@ SLOW = {"FARM_HEARTBEAT": "30", "FARM_HEARTBEAT_TIMEOUT": "90"}
 
 def orders(farm: Farm) -> list[str]:
     return [path.name for path in (farm.state / "control").iterdir()]
-
-
-def said(farm: Farm, verb: "subprocess.Popen[bytes]") -> str:
-    """What a verb that was started in the background has printed."""
-    return farm.logs[farm.processes.index(verb)].read_text()
 
 
 def start_drain(farm: Farm) -> "subprocess.Popen[bytes]":

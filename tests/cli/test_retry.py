@@ -15,7 +15,7 @@ from farm.report import survey
 from farm.states import Why
 from tests.attempts import attempt, begin, drop, end, ended
 from tests.cli.conftest import Run
-from tests.driver import Farm, whys
+from tests.driver import Farm, ran, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -261,11 +261,6 @@ def test_an_order_to_cancel_that_lies_there_does_not_hit_it(
 
 
 # -- with workers ----------------------------------------------------------------------
-
-
-def ran(farm: Farm) -> list[str]:
-    record = farm.root / "ran"
-    return record.read_text().split() if record.exists() else []
 
 
 def test_a_failed_task_runs_again_with_all_its_retries(farm: Farm) -> None:

@@ -13,7 +13,7 @@ from farm.project import Project
 from farm.states import Why
 from tests.attempts import drop, ended
 from tests.cli.conftest import Run
-from tests.driver import Farm
+from tests.driver import Farm, said
 
 pytestmark = pytest.mark.processes
 
@@ -213,10 +213,6 @@ def test_ctrl_c_ends_it_quietly(
 
 
 # -- with workers ----------------------------------------------------------------------
-
-
-def said(farm: Farm) -> str:
-    return farm.logs[-1].read_text()
 
 
 def test_it_returns_when_the_last_one_has_ended(farm: Farm) -> None:

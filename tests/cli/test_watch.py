@@ -21,7 +21,7 @@ from farm.result import posix
 from farm.states import Status, Why
 from tests.attempts import attempt, begin, drop, end, ended
 from tests.cli.conftest import Run
-from tests.driver import Farm
+from tests.driver import Farm, said
 from tests.terminals import Terminal
 from tests.waiting import wait_until
 
@@ -337,10 +337,6 @@ def test_it_writes_nothing(watch: Script, project: Project) -> None:
 
 
 # -- with processes --------------------------------------------------------------------
-
-
-def said(farm: Farm) -> str:
-    return farm.logs[-1].read_text()
 
 
 def test_the_life_of_a_task_at_a_real_worker(farm: Farm) -> None:

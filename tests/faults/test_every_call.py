@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from farm.ledger import Claimed
-from tests.driver import Farm, whys
+from tests.driver import Farm, ran, whys
 from tests.faults.tools import needs
 from tests.faults.tracing import Stem, inject, names_in
 from tests.lives import FOREIGN
@@ -81,12 +81,6 @@ def result_of(project: Farm) -> dict[str, Any] | None:
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     return found
-
-
-def ran(project: Farm) -> list[str]:
-    """The numbers of the attempts that really ran."""
-    record = project.root / "ran"
-    return record.read_text().split() if record.exists() else []
 
 
 def left_over(project: Farm) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 from farm import life
 from farm.locking import TaskLock
 from farm.project import Project
-from tests.driver import Farm, whys
+from tests.driver import Farm, ran, whys
 from tests.faults.tools import needs
 from tests.faults.tracing import Stem, Strace, inject, work_traced
 from tests.waiting import wait_until
@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.processes, needs("root", "strace", "pid namespace")]
 LINK = "?link,linkat"  # a machine has one of them or both
 NOTED = "echo $FARM_ATTEMPT >> ran"
 MACHINES = {"fault", "lost", "succeeded"}  # how attempts end that have no fault
-
-
-def ran(project: Farm) -> list[str]:
-    """The numbers of the attempts that really ran."""
-    record = project.root / "ran"
-    return record.read_text().split() if record.exists() else []
 
 
 def said(farm: Farm) -> str:

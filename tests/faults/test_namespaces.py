@@ -6,7 +6,7 @@ import signal
 import psutil
 import pytest
 
-from tests.driver import Farm, Gate, whys
+from tests.driver import Farm, Gate, ran, whys
 from tests.faults.spaces import (
     OWN_PROC,
     Container,
@@ -30,11 +30,6 @@ SAME = 500  # a process id that is used in two containers
 def whole(gate: Gate) -> str:
     """A command that says when it begins, waits at the gate, says when it ends."""
     return f"echo begin >> ran; {gate.command}; echo end >> ran"
-
-
-def ran(farm: Farm) -> list[str]:
-    """What the commands said, in order."""
-    return (farm.root / "ran").read_text().split()
 
 
 def drop_recorders(farm: Farm, gates: list[Gate], quick: int) -> list[str]:

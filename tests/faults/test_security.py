@@ -225,8 +225,9 @@ def test_a_group_that_can_write_is_warned_about_once(farm: Farm, verb: str) -> N
 
 
 def test_a_group_of_ones_own_is_nobody_else(project: Project) -> None:
-    """Many systems give each user such a group, and all that he makes to it."""
-    os.chown(project.tasks, 0, 0) if os.geteuid() == 0 else None
+    """Many systems make such a group for each user; it owns all that they make."""
+    if os.geteuid() == 0:
+        os.chown(project.tasks, 0, 0)
     Path(project.tasks).chmod(0o775)
 
     assert project.check_trust() == []

@@ -12,16 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver import Farm
+from tests.driver import Farm, said
 from tests.faults.tools import needs
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
-
-
-def said(farm: Farm) -> str:
-    """What the worker has printed."""
-    return farm.logs[0].read_text(errors="replace")
 
 
 def watches(pid: int) -> bool:

@@ -20,7 +20,7 @@ from farm import process
 from farm.locking import TaskLock
 from farm.project import Project
 from farm.report import survey
-from tests.driver import Farm, whys
+from tests.driver import Farm, ran, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -163,12 +163,6 @@ def left_over(farm: Farm) -> list[str]:
         for folder in ("locks", "tmp", "workers")
         for path in (farm.state / folder).iterdir()
     ]
-
-
-def ran(farm: Farm) -> list[str]:
-    """The numbers of the attempts that really ran."""
-    record = farm.root / "ran"
-    return record.read_text().split() if record.exists() else []
 
 
 # -- one death at each step --------------------------------------------------------

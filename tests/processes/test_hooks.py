@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver import Farm
+from tests.driver import Farm, said
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -23,11 +23,6 @@ def log(farm: Farm) -> list[str]:
     """What hooks have printed so far."""
     path = farm.state / "logs" / "hooks.log"
     return path.read_text().splitlines() if path.exists() else []
-
-
-def said(farm: Farm) -> str:
-    """What the process that was started last has printed so far."""
-    return farm.logs[-1].read_text(errors="replace")
 
 
 def test_a_worker_that_returns_has_run_its_hooks(farm: Farm) -> None:

@@ -8,15 +8,10 @@ import subprocess
 import psutil
 import pytest
 
-from tests.driver import Farm, whys
+from tests.driver import Farm, said, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
-
-
-def said(farm: Farm) -> str:
-    """What the process that was started last has printed so far."""
-    return farm.logs[-1].read_text(errors="replace")
 
 
 def wait_said(farm: Farm, words: str) -> None:
