@@ -24,6 +24,13 @@ import psutil
 
 from tests.waiting import wait_until
 
+#: settings with which a worker that is silent for a second is replaced
+IMPATIENT = {
+    "FARM_HEARTBEAT": "0.1",
+    "FARM_HEARTBEAT_TIMEOUT": "1",
+    "FARM_GRACE": "0.5",
+}
+
 
 class Gate:
     """Holds tasks in the middle of their run."""

@@ -142,18 +142,17 @@ def test_attempts_count_anew(project: Project) -> None:
     assert (first.attempt, first.status) == (1, None)
 
 
-def test_a_result_without_a_run_is_kept_too(project: Project) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param('{"status": "skipped", "version": 9}', id="it did not run"),
+        pytest.param('{"status": "failed", "attempts": 7, "token": []}', id="odd ones"),
+    ],
+)
+def test_a_result_without_attempts_that_can_be_read_is_kept_too(
+    project: Project, text: str
+) -> None:
     drop(project, "a")
-    text = '{"status": "skipped", "version": 9}'
-    Path(project.result_path("a")).write_text(text)
-
-    assert again(project, "a") is Revival.REVIVED
-    assert kept(project) == ["a.0.retried"]
-
-
-def test_a_result_whose_attempts_cannot_be_read_is_kept_too(project: Project) -> None:
-    drop(project, "a")
-    text = '{"status": "failed", "attempts": 7, "token": []}'
     Path(project.result_path("a")).write_text(text)
 
     assert again(project, "a") is Revival.REVIVED

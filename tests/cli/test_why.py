@@ -13,7 +13,7 @@ import pytest
 from farm.project import Project
 from tests.attempts import drop
 from tests.cli.conftest import Run
-from tests.driver import Farm
+from tests.driver import IMPATIENT, Farm
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -313,14 +313,7 @@ def test_a_worker_that_neither_beat_nor_computed_is_named_with_its_silence(
 ) -> None:
     gate = farm.gate()
     farm.drop("a", run=gate.command)
-    farm.supervise(
-        "-j",
-        "1",
-        "--until-done",
-        FARM_HEARTBEAT="0.1",
-        FARM_HEARTBEAT_TIMEOUT="1",
-        FARM_GRACE="0.5",
-    )
+    farm.supervise("-j", "1", "--until-done", **IMPATIENT)
     gate.wait_reached()
     (pid,) = farm.worker_pids()
     farm.signal(pid, signal.SIGSTOP)

@@ -8,7 +8,7 @@ import subprocess
 import psutil
 import pytest
 
-from tests.driver import Farm, said, whys
+from tests.driver import IMPATIENT, Farm, said, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -121,14 +121,7 @@ def test_of_four_supervisors_started_at_once_one_stays(farm: Farm) -> None:
 def test_a_worker_that_neither_beats_nor_computes_is_replaced(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("job", run=gate.command)
-    supervisor = farm.supervise(
-        "-j",
-        "1",
-        "--until-done",
-        FARM_HEARTBEAT="0.1",
-        FARM_HEARTBEAT_TIMEOUT="1",
-        FARM_GRACE="0.5",
-    )
+    supervisor = farm.supervise("-j", "1", "--until-done", **IMPATIENT)
     gate.wait_reached()
     (stopped,) = farm.worker_pids()
     farm.signal(stopped, signal.SIGSTOP)
@@ -144,9 +137,7 @@ def test_a_worker_that_neither_beats_nor_computes_is_replaced(farm: Farm) -> Non
 def test_a_worker_that_computes_without_beating_is_left_alone(farm: Farm) -> None:
     farm.write("busy.py", BUSY)
     farm.drop("job", call="busy:count")
-    ended = until_done(
-        farm, FARM_HEARTBEAT="0.1", FARM_HEARTBEAT_TIMEOUT="1", FARM_GRACE="0.5"
-    )
+    ended = until_done(farm, **IMPATIENT)
 
     assert ended.returncode == 0
     assert whys(farm.result("job")) == ["succeeded"]
