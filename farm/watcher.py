@@ -68,7 +68,7 @@ class Watcher:
                 observer.schedule(handler, path, recursive=deep, event_filter=kinds)
             observer.start()
         except BaseException:
-            observer.unschedule_all()
+            observer.stop()  # gives its inotify instance back
             raise
         return observer
 

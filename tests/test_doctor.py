@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from watchdog.observers.api import BaseObserver
 
 from farm import disk, doctor, process, rescue, trial, trust
 from farm.bell import Bell
@@ -280,14 +281,15 @@ def test_threads_that_cannot_be_started_are_a_fail(
 def test_events_for_which_no_thread_can_be_started_are_a_warning(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: threading.Thread) -> None:
+    def refuse(_: BaseObserver) -> None:
         raise RuntimeError("can't start new thread")  # noqa: EM101 - Python's words
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(BaseObserver, "start", refuse)
     found = check(project, "events")
 
     assert found.level is WARN
     assert found.said.endswith("allow more processes (ulimit -u)")
+    assert list(looks._instances(str(os.getpid()))) == []  # given back
 
 
 def test_a_file_whose_number_changes_is_a_fail(
