@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import farm
+
 ROOT = Path(__file__).parent.parent
 FARM = ROOT / "farm"
 
@@ -98,6 +100,13 @@ def test_a_worker_never_imports_rich_or_watchdog_at_start() -> None:
     loaded = modules_after("import farm.cli.worker")
 
     assert not {name for name in loaded if name.split(".")[0] in ("rich", "watchdog")}
+
+
+def test_the_version_is_told_without_a_look_at_what_is_installed() -> None:
+    loaded = modules_after("from farm.cli import run; run(['--version'])")
+
+    assert farm.__version__ in loaded  # printed before them
+    assert "importlib.metadata" not in loaded
 
 
 def test_import_farm_loads_none_of_its_modules() -> None:

@@ -14,6 +14,7 @@ import traceback
 
 import click
 
+import farm
 from farm.cli.common import INTERRUPTED, PROJECT_OPTION, Place, example
 from farm.errors import FarmError
 from farm.words import clean, plain
@@ -82,7 +83,7 @@ class Verbs(click.Group):
     ),
 )
 @PROJECT_OPTION
-@click.version_option(package_name="dirfarm", prog_name="farm")
+@click.version_option(farm.__version__, prog_name="farm")
 @click.pass_context
 def main(ctx: click.Context, project: str | None) -> None:
     """Run the task files in a folder with many worker processes.
