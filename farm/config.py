@@ -12,10 +12,8 @@ farm.toml, and its field is `logs_keep`. What children find in their environment
 `CHILD_VARIABLES`, and none of it is ever a setting.
 """
 
-import difflib
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -173,6 +171,8 @@ def _refuse_slip(variable: str, known: Mapping[str, str]) -> None:
     """Any FARM_ name may be somebody's own, but for one that is nearly a setting's."""
     if variable in known or variable in CHILD_VARIABLES:
         return
+    import difflib  # noqa: PLC0415 - only for a name that is nobody's
+
     if close := difflib.get_close_matches(variable, known, n=1, cutoff=0.8):
         raise ConfigError(
             f"{variable} is set in the environment, did you mean {close[0]}?"
@@ -242,6 +242,10 @@ def _text_of(path: Path) -> str:
 
 
 def _table(path: Path, text: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    import tomllib  # noqa: PLC0415 - most projects have no farm.toml
+
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, or an integer beyond all limits

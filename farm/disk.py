@@ -11,7 +11,6 @@ JSON of people's files is read and written by orjson; farm's own records by msgs
 
 import errno
 import os
-import shutil
 from pathlib import Path
 
 import orjson
@@ -179,6 +178,8 @@ def clear(path: str) -> None:
     except OSError:
         if not os.path.isdir(path):
             raise
+        import shutil  # noqa: PLC0415 - hardly ever needed, and slow to import
+
         shutil.rmtree(path)
 
 

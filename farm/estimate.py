@@ -7,7 +7,6 @@ Tasks are alike if their ids differ only in numbers: `tiles/0-3` and `tiles/12-4
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from statistics import median
 
 ENOUGH = 5  # like tasks that must have ended before their median is believed
 
@@ -33,6 +32,8 @@ def time_left(
     """
     if not hands or len(took) < ENOUGH:
         return None
+    from statistics import median  # noqa: PLC0415 - only where something runs
+
     groups = defaultdict(list)
     for task_id, seconds in took.items():
         groups[shape(task_id)].append(seconds)

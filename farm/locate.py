@@ -12,7 +12,6 @@ text is no JSON: finding never raises. Cost: one pass over the text, so look onl
 when there is something to complain about.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -119,6 +118,8 @@ def shown(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`, did you mean `retries`?` if one of the known words is close, else ""."""
+    import difflib  # noqa: PLC0415 - only where something is refused
+
     close = difflib.get_close_matches(word, list(known), n=1)
     return f", did you mean `{close[0]}`?" if close else ""
 

@@ -17,7 +17,6 @@ import os
 import re
 import select
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -90,7 +89,7 @@ def _shift() -> int:
 @lru_cache(maxsize=1)
 def _machine() -> tuple[str, str, int]:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return socket.gethostname(), boot, os.stat("/proc/self/ns/pid").st_ino
+    return os.uname().nodename, boot, os.stat("/proc/self/ns/pid").st_ino
 
 
 def proc_is_ours() -> bool:

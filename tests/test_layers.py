@@ -13,6 +13,21 @@ import farm
 
 ROOT = Path(__file__).parent.parent
 FARM = ROOT / "farm"
+SELDOM_NEEDED = {  # each takes a millisecond or more to import
+    "asyncio",
+    "concurrent",
+    "difflib",
+    "email",
+    "importlib.metadata",
+    "importlib.resources",
+    "multiprocessing",
+    "psutil",
+    "shutil",
+    "socket",
+    "statistics",
+    "tempfile",
+    "tomllib",
+}
 
 
 def table() -> dict[str, int]:
@@ -102,11 +117,26 @@ def test_a_worker_never_imports_rich_or_watchdog_at_start() -> None:
     assert not {name for name in loaded if name.split(".")[0] in ("rich", "watchdog")}
 
 
+def test_a_worker_imports_nothing_at_start_that_only_some_need() -> None:
+    by_farm = modules_after("import farm.cli.worker")
+    by_libraries = modules_after("import click, filelock, msgspec, orjson")
+
+    assert not (by_farm - by_libraries) & SELDOM_NEEDED
+
+
 def test_the_version_is_told_without_a_look_at_what_is_installed() -> None:
     loaded = modules_after("from farm.cli import run; run(['--version'])")
 
     assert farm.__version__ in loaded  # printed before them
     assert "importlib.metadata" not in loaded
+
+
+def test_a_verb_imports_no_other_verb() -> None:
+    loaded = modules_after("import farm.cli.worker")
+    verbs = {name for name in loaded if name.startswith("farm.cli.")}
+
+    # `common` completes ids, as the verb `completion` does.
+    assert verbs == {"farm.cli.common", "farm.cli.completion", "farm.cli.worker"}
 
 
 def test_import_farm_loads_none_of_its_modules() -> None:

@@ -8,9 +8,7 @@ sentence and ends with its own exit code; a traceback means a bug in farm (70).
 import errno
 import importlib
 import os
-import shutil
 import sys
-import traceback
 
 import click
 
@@ -115,6 +113,10 @@ def run(args: list[str] | None = None) -> int:
 
 def _narrow() -> int | None:
     """The terminal's width if click would take it for wider; click's least is 50."""
+    if "COLUMNS" not in os.environ and not os.isatty(1):
+        return None  # a pipe has no width
+    import shutil  # noqa: PLC0415 - only on a terminal
+
     columns = shutil.get_terminal_size().columns
     return columns if columns < CLICKS_LEAST else None
 
@@ -134,5 +136,7 @@ def _told(error: Exception) -> int:
         said = f"{where}: {error.strerror or error}: {todo}, and try again"
         click.echo(f"farm: {plain(said)}", err=True)
         return 1
+    import traceback  # noqa: PLC0415 - only for a bug
+
     click.echo(clean("".join(traceback.format_exception(error))), nl=False, err=True)
     return BUG

@@ -7,12 +7,15 @@ read completes to nothing.
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
 
 from farm.errors import FarmError, UsageError
 from farm.project import RESULT, TASK, find_project, id_fault
+
+if TYPE_CHECKING:  # every verb imports this module, and hardly one completes
+    from click.shell_completion import CompletionItem
 
 MOST = 500  # suggestions; nobody reads more
 SHELLS = ("bash", "zsh", "fish")
@@ -33,6 +36,10 @@ def command(context: click.Context, shell: str) -> None:
 
     It calls farm by that name at every press of the tab key.
     """
+    from click.shell_completion import (  # noqa: PLC0415 - see above
+        get_completion_class,
+    )
+
     kind = get_completion_class(shell)
     if kind is None:
         raise UsageError(f"this version of click does not know {shell}: update it")
@@ -42,8 +49,10 @@ def command(context: click.Context, shell: str) -> None:
 
 def complete_ids(
     context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+) -> "list[CompletionItem]":
     """Ids, and folders of ids, that begin with what was typed."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - see above
+
     try:
         tasks = f"{_root(context)}/tasks"
         return list(map(CompletionItem, sorted(_find(tasks, incomplete))[:MOST]))

@@ -6,14 +6,17 @@ A terminal gets it rendered, a pipe as it is.
 
 import os
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from farm.cli.common import example
 from farm.cli.terminal import width
 from farm.errors import UsageError
 from farm.locate import did_you_mean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 TOPICS = ("tasks", "results", "claiming", "faults", "settings", "control")
 WIDEST = 88  # columns; longer lines are hard to read
@@ -22,7 +25,9 @@ NARROW = 60  # columns; on fewer the cells of a table would be cut
 
 def _complete(
     context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
+) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - when a shell asks
+
     words = (*TOPICS, *_verbs(context))
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 

@@ -5,7 +5,6 @@ with NO_COLOR there is no colour either.
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +16,11 @@ _GAP = "  "  # between two columns
 
 def width() -> int | None:
     """Columns of the terminal that stdout is; None if it is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    import shutil  # noqa: PLC0415 - only on a terminal
+
+    return shutil.get_terminal_size().columns
 
 
 def styled(text: str, **style: Any) -> str:
