@@ -185,7 +185,12 @@ def start(
     command: Sequence[str], folder: Path, **environ: str
 ) -> "subprocess.Popen[bytes]":
     """A process in a session of its own; what it says goes to `said.log` there."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("FARM_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        # With that one farm would be compiled at each start, and no installed one is.
+        if not name.startswith("FARM_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
     with (folder / "said.log").open("ab") as log:
         return subprocess.Popen(
             command,
