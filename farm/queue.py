@@ -14,26 +14,20 @@ old costs a refused claim, never a wrong run.
 At most `LOOK_AHEAD` files are read ahead; of more ready ones priority orders
 only those. The names of the others are kept in order, and read on (`read_on`)
 without another look at the folder.
-
-A file that is refused is left alone until it has stood still for 2 seconds of
-our own monotonic clock: somebody may be writing it.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterable, Set
-from typing import Any
 
-from farm import register
-from farm.control import Control, Orders, cancel_name
 from farm.listing import Listing
-from farm.look import Look, fault_error, read_look
-from farm.needs import Broken, Needs, Unmet, circle_fault, circles
+from farm.look import Look, read_look
+from farm.needs import Needs
 from farm.pattern import is_glob, matches
 from farm.project import Project
-from farm.result import Error
 from farm.results import Known, Results
 from farm.standing import (
     Doomed,
+    Judge,
     Outlook,
     Ready,
     Standing,
@@ -47,10 +41,6 @@ from farm.task import Task
 
 LOOK_AHEAD = 12_000  # files read ahead; priority orders within them
 READ_ON = 2_000  # how many at least are read on at once
-SETTLE = 2.0  # seconds that a refused file must stand still
-BLOCKED_PAUSE = 30.0  # seconds between two tries at a task that only people can free
-CLOCK_STEP = 1.0  # seconds; a clock that moved further by itself was set
-LOOK_AGAIN = 1.0  # seconds; how soon a held task is tried again
 
 
 class Queue:
@@ -73,20 +63,12 @@ class Queue:
         self._queued: dict[str, Look] = {}  # what counts of the next two
         self._ready: list[Look] = []  # best last; with some that no longer count
         self._doomed: list[Doomed] = []
-        self._delayed: dict[str, float] = {}  # id -> POSIX seconds
-        self._held: dict[str, float] = {}  # id -> tick of the refusal
-        self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
-        self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
         self._needed_by: dict[str, set[str]] = {}
         self._globs: set[str] = set()  # those among what is needed
-        self._epoch = 0.0  # POSIX seconds at tick 0, as of the last look
-        self._control = Control(project)
-        self._orders = Orders()
         self._tasks: set[str] = set()
         self._named: Set[str] = frozenset()  # results by their names alone
         self._results: set[str] = set()
-        self._needs = self._fresh_needs()
-        self._cycles: dict[str, list[str]] = {}
+        self._judge = Judge(project, self._fresh_needs())
         self.waiting: dict[str, Waiting] = {}
 
     # -- looking -------------------------------------------------------------
@@ -94,19 +76,19 @@ class Queue:
     def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> None:  # noqa: B008 - frozen
         """Look at the whole folder and put what is ready in order."""
         moved = self._listing.refresh()
-        self._notice_clock(now, tick)
-        self._read_orders()
+        self._judge.look(now, tick)
         if moved:
             self._tasks, self._named = self._listing.tasks(), self._listing.results()
         self._results = self._ends.refresh(self._named)
-        self._needs = self._fresh_needs() if moved else self._needs
-        self._needs.ask_again()
+        if moved:
+            self._judge.needs = self._fresh_needs()
+        self._judge.needs.ask_again()
         self._reread_waiting()
         self._find_unread(stripe, whole=moved or stripe != self._stripe)
         room = LOOK_AHEAD - sum(look.id in self._looks for look in self._ready)
         room -= len(self._read(self._unread, room))
         self._read(self._others, room)
-        self._find_cycles()
+        self._judge.find_cycles(self._looks.values())
         self._sort(now, tick, stripe)
 
     def read_on(self, now: float, tick: float) -> None:
@@ -116,7 +98,7 @@ class Queue:
         ready = []
         # The others' may have been taken since they were listed; ours hardly.
         for look in self._read(self._unread, LOOK_AHEAD - len(self._queued)):
-            standing = self._standing(look, now, tick)
+            standing = self._judge.standing(look, now, tick)
             if isinstance(standing, Ready):
                 ready.append(look)
             else:
@@ -127,8 +109,7 @@ class Queue:
 
     def touch(self, ids: Iterable[str], now: float, tick: float) -> None:
         """Look at these ids, because an event named them."""
-        self._notice_clock(now, tick)
-        self._read_orders()
+        self._judge.look(now, tick)
         waiters, fresh = set(), False
         for task_id in ids:
             self.forget(task_id)
@@ -142,21 +123,10 @@ class Queue:
                 self._tasks.add(task_id)
                 self._looks[task_id] = look
             waiters |= {task_id, *self._stirred(self._waiters(task_id), task_id)}
-        self._needs = self._fresh_needs() if fresh else self._needs
-        self._needs.ask_again()
+        if fresh:
+            self._judge.needs = self._fresh_needs()
+        self._judge.needs.ask_again()
         self._place(waiters, now, tick)
-
-    def _notice_clock(self, now: float, tick: float) -> None:
-        """When somebody sets the clock, the ledgers are asked again who must wait."""
-        if abs(now - tick - self._epoch) > CLOCK_STEP:
-            self._delayed = {}
-        self._epoch = now - tick
-
-    def _read_orders(self) -> None:
-        """An order may also say that what was delayed need not wait any more."""
-        if self._control.moved():
-            self._delayed = {}
-        self._orders = self._control.read()
 
     def _waiters(self, task_id: str) -> set[str]:
         """Tasks that wait for this one, by its id or by a glob."""
@@ -165,7 +135,7 @@ class Queue:
 
     def _reread_waiting(self) -> None:
         """A file that waits or was refused may have been edited in place."""
-        for task_id in [*self.waiting, *self._still]:
+        for task_id in [*self.waiting, *self._judge.refused_files]:
             look = self._looks.get(task_id)
             if look is None:
                 continue
@@ -211,7 +181,7 @@ class Queue:
         self._queued, self._globs = {}, set()
         ready = []
         for look in self._looks.values():
-            standing = self._standing(look, now, tick)
+            standing = self._judge.standing(look, now, tick)
             if isinstance(standing, Ready):
                 ready.append(look)
             else:
@@ -239,7 +209,7 @@ class Queue:
             look = self._looks.get(task_id)
             if look is None:
                 continue
-            standing = self._standing(look, now, tick)
+            standing = self._judge.standing(look, now, tick)
             if isinstance(standing, Ready):
                 at = bisect_right(self._ready, look.priority, key=priority)
                 self._ready.insert(at, look)
@@ -253,73 +223,6 @@ class Queue:
             return waiters
         watched = {i: w.watched for i in waiters if (w := self.waiting.get(i))}
         return {i for i in waiters if watched.get(i, "") in ("", task_id)}
-
-    def _standing(self, look: Look, now: float, tick: float) -> Standing:
-        if look.fault is not None or look.id in self._cycles:
-            return self._refused_file(look, now, tick)
-        self._still.pop(look.id, None)
-        if self._orders.cancels_ready(look.id):
-            order = cancel_name(look.id)
-            error = Error("cancelled", f"cancelled by .farm/control/{order}")
-            return Doomed(look, Status.CANCELLED, error)
-        by_people, by_time = self._by_people(look, tick), self._by_time(look, now, tick)
-        return by_people or by_time or self._by_needs(look)
-
-    def _by_people(self, look: Look, tick: float) -> Waiting | None:
-        if file := self._orders.holds(look.id):
-            return Waiting(f"paused by .farm/control/{file}")
-        sentence, since = self._blocked.get(look.id, ("", 0.0))
-        return Waiting(sentence) if sentence and tick - since < BLOCKED_PAUSE else None
-
-    def _by_time(self, look: Look, now: float, tick: float) -> Waiting | None:
-        not_before = look.task.not_before if look.task else None
-        if not_before is not None and not_before > now:
-            return Waiting("not before its time", not_before)
-        if self._delayed.get(look.id, 0.0) > now:
-            return Waiting("its next attempt has its time", self._delayed[look.id])
-        held = self._held.get(look.id)
-        if held is not None and tick - held < LOOK_AGAIN:
-            return Waiting("somebody holds it", now + LOOK_AGAIN - (tick - held))
-        return None
-
-    def _by_needs(self, look: Look) -> Standing:
-        if look.task is None or not look.task.needs:
-            return Ready(look)
-        verdict = self._needs.verdict(look.id, look.task.needs)
-        if isinstance(verdict, Broken):
-            message = f"it needs {verdict.need}, which ended {verdict.status}"
-            return Doomed(look, Status.SKIPPED, Error("needs", message))
-        if isinstance(verdict, Unmet):
-            one = verdict.watched
-            return Waiting(verdict.sentence(), watched="" if is_glob(one) else one)
-        return Ready(look)
-
-    def _refused_file(self, look: Look, now: float, tick: float) -> Standing:
-        signature, since = self._still.get(look.id, (None, tick))
-        if signature != look.signature:
-            since = tick
-        self._still[look.id] = (look.signature, since)
-        error = self._fault_error(look)
-        if tick - since >= SETTLE:
-            return Doomed(look, Status.INVALID, error)
-        why = (
-            f"{error.message} (believed when the file has stood still for {SETTLE:g} s)"
-        )
-        return Waiting(why, now + SETTLE - (tick - since))
-
-    def _fault_error(self, look: Look) -> Error:
-        where = self._project.relative(self._project.task_path(look.id))
-        if look.fault is not None:
-            return fault_error(look.fault, where)
-        cycle = self._cycles[look.id]
-        files = {i: register.sha256(self._project, i) or "" for i in cycle}
-        return fault_error(circle_fault(cycle), where, files)
-
-    def _find_cycles(self) -> None:
-        self._cycles = {}
-        wanted = {i: k.task.needs for i, k in self._looks.items() if k.task}
-        for circle in circles({i: n for i, n in wanted.items() if n}, self._needs):
-            self._cycles |= dict.fromkeys(circle, circle)
 
     # -- asking --------------------------------------------------------------
 
@@ -384,12 +287,12 @@ class Queue:
 
     def refused_file(self, task_id: str) -> bool:
         """Whether its file is refused, as of the last look."""
-        return task_id in self._still
+        return task_id in self._judge.refused_files
 
     def expand(self, task_id: str, task: Task) -> list[str]:
         """The ids that a task's needs mean now, in order."""
         return sorted(
-            {i for n in task.needs for i in self._needs.expand(n)} - {task_id}
+            {i for n in task.needs for i in self._judge.needs.expand(n)} - {task_id}
         )
 
     def still_ready(self, look: Look) -> bool:
@@ -404,17 +307,17 @@ class Queue:
         if look.task is not None and look.task.needs:
             for need in self.expand(look.id, look.task):
                 self._ends.forget(need)
-            self._needs.ask_again()
-        return self._by_needs(look)
+            self._judge.needs.ask_again()
+        return self._judge.by_needs(look)
 
     def orders_changed(self) -> bool:
         """Whether somebody gave or took back an order since the last look."""
-        return self._control.changed()
+        return self._judge.orders_changed()
 
     @property
     def drains(self) -> bool:
         """Whether everybody is to stop, as of the last refresh."""
-        return self._orders.drain
+        return self._judge.drains
 
     def sha256_of(self, task_id: str) -> str | None:
         """The digest of an unfinished task's bytes, as of the last look."""
@@ -424,7 +327,7 @@ class Queue:
     def outlook(self) -> Outlook:
         """What is to come; meaningful when `next` gives None."""
         timed = [i for i, w in self.waiting.items() if w.until is not None]
-        held = [i for i in timed if i in self._held]
+        held = self._judge.held & set(timed)
         stuck = {i: w for i, w in self.waiting.items() if w.until is None}
         return Outlook(len(timed) > len(held), bool(held), stuck)
 
@@ -434,26 +337,26 @@ class Queue:
 
     def held(self) -> list[str]:
         """Ids whose lock was refused at the last try."""
-        return list(self._held)
+        return list(self._judge.held)
 
     # -- learning ------------------------------------------------------------
 
     def refused(self, task_id: str, tick: float, until: float = 0.0) -> None:
         """A claim was refused: held by somebody, or delayed until POSIX `until`."""
         if until:
-            self._delayed[task_id] = until
+            self._judge.delay(task_id, until)
         else:
-            self._held[task_id] = tick
+            self._judge.hold(task_id, tick)
 
     def block(self, task_id: str, sentence: str, tick: float) -> None:
         """It cannot be claimed until somebody mends what the sentence says."""
-        self._blocked[task_id] = (sentence, tick)
+        self._judge.block(task_id, sentence, tick)
 
     def ended(self, task_id: str, until: float | None, now: float, tick: float) -> None:
         """One of ours ended; with a time it runs again then, else it is final."""
         self.forget(task_id)
         if until is not None:
-            self._delayed[task_id] = until
+            self._judge.delay(task_id, until)
             return
         self._results.add(task_id)
         self._ends.forget(task_id)
@@ -461,14 +364,12 @@ class Queue:
         # glob over 10,000 tasks is not to be asked 10,000 times.
         waiters = self._needed_by.pop(task_id, set())
         if waiters:
-            self._needs.ask_again()
+            self._judge.needs.ask_again()
             self._place(self._stirred(waiters, task_id), now, tick)
 
     def forget(self, task_id: str) -> None:
         """Its file or its result is not what we thought: look anew."""
         self._anew.add(task_id)
         self._looks.pop(task_id, None)
-        self._held.pop(task_id, None)
-        self._still.pop(task_id, None)
-        self._delayed.pop(task_id, None)  # other bytes do not wait for these
+        self._judge.forget(task_id)
         self.waiting.pop(task_id, None)

@@ -1,18 +1,34 @@
 """Where a task stands before anything is locked, and which one goes first.
 
-Values and pure decisions; `farm.queue` finds the facts. Order: higher `priority`
-first; among equals one's own stripe by name, then the others' from their ends
-(stealing where the owner comes last).
+    judge.look(now, tick)         the orders in force, and whether the clock was set
+    judge.standing(look, ...)     Ready, Doomed or Waiting, with the reason
+    in_order(ready, stripe)       best first
+
+`farm.queue` finds the files and the results; the judge keeps what else matters: orders,
+refused claims, delays, files that are refused. Order: higher `priority` first; among
+equals one's own stripe by name, then the others' from their ends (stealing where the
+owner comes last).
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from typing import Any
 
 import msgspec
 
-from farm.look import Look
+from farm import register
+from farm.control import Control, Orders, cancel_name
+from farm.look import Look, fault_error
+from farm.needs import Broken, Needs, Unmet, circle_fault, circles
+from farm.pattern import is_glob
+from farm.project import Project
 from farm.result import Error
 from farm.states import Status
+
+SETTLE = 2.0  # seconds that a refused file must stand still
+BLOCKED_PAUSE = 30.0  # seconds between two tries at a task that only people can free
+CLOCK_STEP = 1.0  # seconds; a clock that moved further by itself was set
+LOOK_AGAIN = 1.0  # seconds; how soon a held task is tried again
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -92,3 +108,149 @@ class Outlook(msgspec.Struct, frozen=True):
     def quiet(self) -> bool:
         """Whether nothing will change unless somebody drops or changes a file."""
         return not (self.timed or self.held)
+
+
+class Judge:
+    """Says where each task stands: by what people ordered, by time, by its needs.
+
+    `now` is POSIX seconds, `tick` our own monotonic seconds. A file that is refused
+    is left alone until it has stood still for `SETTLE` seconds of the latter: somebody
+    may be writing it.
+    """
+
+    def __init__(self, project: Project, needs: Needs) -> None:
+        self.needs = needs  #: answers to the names that are known now
+        self._project = project
+        self._control = Control(project)
+        self._orders = Orders()
+        self._cycles: dict[str, list[str]] = {}
+        self._delayed: dict[str, float] = {}  # id -> POSIX seconds
+        self._held: dict[str, float] = {}  # id -> tick of the refusal
+        self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
+        self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
+        self._epoch = 0.0  # POSIX seconds at tick 0, as of the last look
+
+    # -- learning ------------------------------------------------------------
+
+    def look(self, now: float, tick: float) -> None:
+        """Read the orders, and notice a clock that was set.
+
+        In both cases the ledgers are asked again who must wait: an order may say
+        that what was delayed need not wait any more.
+        """
+        was_set = abs(now - tick - self._epoch) > CLOCK_STEP
+        if was_set or self._control.moved():
+            self._delayed = {}
+        self._epoch = now - tick
+        self._orders = self._control.read()
+
+    def find_cycles(self, looks: Iterable[Look]) -> None:
+        """Which of these tasks need each other in a circle."""
+        self._cycles = {}
+        wanted = {look.id: look.task.needs for look in looks if look.task}
+        for circle in circles({i: n for i, n in wanted.items() if n}, self.needs):
+            self._cycles |= dict.fromkeys(circle, circle)
+
+    def delay(self, task_id: str, until: float) -> None:
+        """It may not run again before POSIX `until`."""
+        self._delayed[task_id] = until
+
+    def hold(self, task_id: str, tick: float) -> None:
+        """Somebody had its lock at this moment."""
+        self._held[task_id] = tick
+
+    def block(self, task_id: str, sentence: str, tick: float) -> None:
+        """It cannot be claimed until somebody mends what the sentence says."""
+        self._blocked[task_id] = (sentence, tick)
+
+    def forget(self, task_id: str) -> None:
+        """Its file or its result is not what we thought."""
+        self._held.pop(task_id, None)
+        self._still.pop(task_id, None)
+        self._delayed.pop(task_id, None)  # other bytes do not wait for these
+
+    # -- asking --------------------------------------------------------------
+
+    def orders_changed(self) -> bool:
+        """Whether somebody gave or took back an order since the last look."""
+        return self._control.changed()
+
+    @property
+    def drains(self) -> bool:
+        """Whether everybody is to stop, as of the last look."""
+        return self._orders.drain
+
+    @property
+    def held(self) -> Set[str]:
+        """Ids whose lock was refused at the last try."""
+        return self._held.keys()
+
+    @property
+    def refused_files(self) -> Set[str]:
+        """Ids whose file is refused, as of the last look."""
+        return self._still.keys()
+
+    # -- deciding ------------------------------------------------------------
+
+    def standing(self, look: Look, now: float, tick: float) -> Standing:
+        """Where it stands now; `now` and `tick` are as in `look`."""
+        if look.fault is not None or look.id in self._cycles:
+            return self._refused_file(look, now, tick)
+        self._still.pop(look.id, None)
+        if self._orders.cancels_ready(look.id):
+            order = cancel_name(look.id)
+            error = Error("cancelled", f"cancelled by .farm/control/{order}")
+            return Doomed(look, Status.CANCELLED, error)
+        by_people, by_time = self._by_people(look, tick), self._by_time(look, now, tick)
+        return by_people or by_time or self.by_needs(look)
+
+    def _by_people(self, look: Look, tick: float) -> Waiting | None:
+        if file := self._orders.holds(look.id):
+            return Waiting(f"paused by .farm/control/{file}")
+        sentence, since = self._blocked.get(look.id, ("", 0.0))
+        return Waiting(sentence) if sentence and tick - since < BLOCKED_PAUSE else None
+
+    def _by_time(self, look: Look, now: float, tick: float) -> Waiting | None:
+        not_before = look.task.not_before if look.task else None
+        if not_before is not None and not_before > now:
+            return Waiting("not before its time", not_before)
+        if self._delayed.get(look.id, 0.0) > now:
+            return Waiting("its next attempt has its time", self._delayed[look.id])
+        held = self._held.get(look.id)
+        if held is not None and tick - held < LOOK_AGAIN:
+            return Waiting("somebody holds it", now + LOOK_AGAIN - (tick - held))
+        return None
+
+    def by_needs(self, look: Look) -> Standing:
+        """Where it would stand if there were nothing but what it needs."""
+        if look.task is None or not look.task.needs:
+            return Ready(look)
+        verdict = self.needs.verdict(look.id, look.task.needs)
+        if isinstance(verdict, Broken):
+            message = f"it needs {verdict.need}, which ended {verdict.status}"
+            return Doomed(look, Status.SKIPPED, Error("needs", message))
+        if isinstance(verdict, Unmet):
+            one = verdict.watched
+            return Waiting(verdict.sentence(), watched="" if is_glob(one) else one)
+        return Ready(look)
+
+    def _refused_file(self, look: Look, now: float, tick: float) -> Standing:
+        signature, since = self._still.get(look.id, (None, tick))
+        if signature != look.signature:
+            since = tick
+        self._still[look.id] = (look.signature, since)
+        error = self._fault_error(look)
+        if tick - since >= SETTLE:
+            return Doomed(look, Status.INVALID, error)
+        why = (
+            f"{error.message} (believed when the file has stood still for {SETTLE:g} s)"
+        )
+        return Waiting(why, now + SETTLE - (tick - since))
+
+    def _fault_error(self, look: Look) -> Error:
+        where = self._project.relative(self._project.task_path(look.id))
+        if look.fault is not None:
+            return fault_error(look.fault, where)
+        cycle = self._cycles[look.id]
+        files = {i: register.sha256(self._project, i) or "" for i in cycle}
+        return fault_error(circle_fault(cycle), where, files)

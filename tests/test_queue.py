@@ -12,8 +12,16 @@ from farm import queue as module
 from farm import register
 from farm.journal import Entry, Journal
 from farm.project import Project
-from farm.queue import BLOCKED_PAUSE, LOOK_AGAIN, LOOK_AHEAD, SETTLE, Queue
-from farm.standing import Doomed, Ready, Stripe, Waiting
+from farm.queue import LOOK_AHEAD, Queue
+from farm.standing import (
+    BLOCKED_PAUSE,
+    LOOK_AGAIN,
+    SETTLE,
+    Doomed,
+    Ready,
+    Stripe,
+    Waiting,
+)
 from farm.states import Status, Why
 
 NOW = 1_000_000.0  # POSIX seconds
