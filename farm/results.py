@@ -21,7 +21,7 @@ from farm.result import Head, posix
 from farm.states import Status
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """How and when (POSIX seconds) a task ended, and how long its last run took."""
 
     status: Status
@@ -107,20 +107,18 @@ class Results:
 
     def _listen(self) -> set[str]:
         """Take in what journals tell, the latest line last; the ids."""
-        told = set()
-        for entry in sorted(self._journal.poll(), key=lambda entry: entry.at):
-            if not entry.is_ending:
-                self.forget(entry.id)
-                told.discard(entry.id)
-            if entry.status is None:
-                continue
-            told.add(entry.id)
-            self._known[entry.id] = Known(entry.status, entry.at, entry.duration)
-            if entry.status is Status.INVALID:
-                self.doubtful.add(entry.id)
-            else:
-                self.doubtful.discard(entry.id)
-        return told
+        lines = sorted(self._journal.poll(), key=_when)
+        latest = {e.id: e for e in lines if e.status or not e.is_ending}
+        told = {
+            i: Known(e.status, e.at, e.duration) for i, e in latest.items() if e.status
+        }
+        for gone in latest.keys() - told.keys():
+            self.forget(gone)
+        self._known.update(told)
+        self.doubtful -= told.keys()
+        invalid = Status.INVALID
+        self.doubtful.update([i for i, k in told.items() if k.status is invalid])
+        return set(told)
 
     def _read_untold(self, untold: Set[str]) -> None:
         found = []
@@ -148,6 +146,10 @@ class Results:
             return {i for i in names if _is_empty(f"{i}{RESULT}", tasks)}
         finally:
             os.close(tasks)
+
+
+def _when(entry: Entry) -> float:
+    return entry.at
 
 
 def _is_empty(name: str, folder: int) -> bool:

@@ -91,6 +91,17 @@ def test_a_line_that_cannot_be_read_is_ignored(
     assert [e.id for e in Reader(project).poll()] == ["a", "a"]
 
 
+def test_bad_lines_among_many_cost_no_other_and_no_order(project: Project) -> None:
+    lines = [msgspec.json.encode(entry(f"t{n}")) for n in range(100)]
+    bad = (0, 33, 34, 99)
+    for number in bad:
+        lines[number] = lines[number][:-5]
+    Path(project.journal_path("ada")).write_bytes(b"\n".join([*lines, b""]))
+    good = [f"t{n}" for n in range(100) if n not in bad]
+
+    assert [e.id for e in Reader(project).poll()] == good
+
+
 def test_a_deleted_journal_is_no_error(project: Project) -> None:
     write(project, "ada", entry("a"))
     reader = Reader(project)

@@ -8,7 +8,7 @@ import pytest
 from farm.journal import Entry, Journal, Reader
 from farm.project import Project
 from farm.results import Known, Results
-from farm.states import Status
+from farm.states import Status, Why
 
 
 def lay(project: Project, task_id: str, raw: bytes) -> None:
@@ -38,6 +38,32 @@ def test_the_latest_line_says_how_a_task_ended(
     results.refresh({"a"})
 
     assert results.known("a") == Known(Status.SUCCEEDED, 2.0)
+
+
+@pytest.mark.parametrize("looks", [0, 1], ids=["all at once", "one by one"])
+def test_a_result_that_was_taken_away_is_read_again_whatever_was_told_before(
+    project: Project, looks: int
+) -> None:
+    lay(project, "a", result(Status.FAILED))
+    tell(project, "ada", Entry("a", 1.0, "ada", status=Status.SUCCEEDED))
+    results = Results(project)
+    for _ in range(looks):
+        results.refresh({"a"})
+    tell(project, "verbs", Entry("a", 2.0, "verbs"))
+    results.refresh({"a"})
+
+    assert results.status("a") is Status.FAILED
+
+
+def test_an_attempt_that_will_be_repeated_says_nothing_of_how_it_ended(
+    project: Project,
+) -> None:
+    tell(project, "ada", Entry("a", 1.0, "ada", status=Status.SUCCEEDED))
+    tell(project, "bob", Entry("a", 2.0, "bob", why=Why.FAILED))
+    results = Results(project)
+    results.refresh({"a"})
+
+    assert results.known("a") == Known(Status.SUCCEEDED, 1.0)
 
 
 def test_a_result_that_a_journal_tells_is_not_read(project: Project) -> None:
