@@ -79,9 +79,15 @@ class Crew(msgspec.Struct, frozen=True):
     supervisors: list[SupervisorView]
 
 
-def crew(project: Project, now: float) -> Crew:
-    """Who works here now; quicker than a look at all tasks."""
-    running = alive_ones(project, last_attempts(project), now)
+def crew(
+    project: Project, now: float, running: Mapping[str, Running] | None = None
+) -> Crew:
+    """Who works here now; quicker than a look at all tasks.
+
+    `running` is what `alive_ones` has found; without it the ledgers are read.
+    """
+    if running is None:
+        running = alive_ones(project, last_attempts(project), now)
     kept = supervisors(project).items()
     return Crew(
         workers(project, running, now),

@@ -1,7 +1,8 @@
 """Count and describe a project, for people and for programs.
 
 `Survey(project).look(now, tick)` gives a `Report`; keep the survey to look again
-cheaply. It takes no task's lock and writes nothing, so it may be asked at any
+cheaply. Of more open tasks than the queue reads ahead the rest is counted as ready,
+and `unread` says how many these are. It takes no task's lock and writes nothing, so it may be asked at any
 time, on a read-only mount too. It is true for a moment: what runs may have ended
 when you read it.
 """
@@ -9,7 +10,6 @@ when you read it.
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
 
 import msgspec
 
@@ -28,7 +28,7 @@ from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
 from farm.results import Known
 from farm.standing import Doomed
-from farm.states import State, Status
+from farm.states import FAILURES, State, Status
 from farm.words import duration
 
 
@@ -57,11 +57,12 @@ class Report(msgspec.Struct, frozen=True):
     total: int
     counts: dict[str, int]  #: every state and every status, also those with 0
     running: list[Running]
-    failures: list[Failure]  #: the most recent first
+    failures: list[Failure]  #: the most recent first; see `Survey.look`
     waiting: list[Waits]
     workers: list[WorkerView]
     supervisors: list[SupervisorView]
     unusable: dict[str, str]  #: file names that can never be tasks
+    unread: int = 0  #: of those counted as ready: nobody has looked whether they wait
 
     @property
     def pending(self) -> bool:
@@ -109,40 +110,50 @@ class Survey:
         self.project = project
         self._queue = Queue(project, writes=False)
         self._failed: dict[str, tuple[Failure | None, Known]] = {}  # as read then
+        self._ends: dict[str, Known] = {}
         self._running: dict[str, Running] = {}
         self._waits: dict[str, Waits] = {}
         self.workers: list[WorkerView] = []  #: as of the last look
 
-    def look(self, now: float, tick: float) -> Report:
-        """The project as it is now; `now` POSIX seconds, `tick` monotonic."""
+    def look(self, now: float, tick: float, most: int | None = None) -> Report:
+        """The project as it is now; `now` POSIX seconds, `tick` monotonic.
+
+        For each failure that is described its result is read, unless it was before:
+        with `most` only so many of the latest, and only of `FAILURES`.
+        """
         queue = self._queue
         queue.refresh(now, tick)
         tasks, results = queue.names
-        ends = {i: known for i in results if (known := queue.known(i))}
-        running, delayed = self._ledgers(tasks - results, now)
-        waiting = self._waiting(running, delayed)
-        self._running = running
-        self._waits = {waits.id: waits for waits in waiting}
-        here = crew(self.project, now)
+        open_ids = tasks - results
+        self._ends = {i: known for i in results if (known := queue.known(i))}
+        held, delayed = self._ledgers(open_ids, now)
+        self._running = {i: run for i, run in held.items() if i in open_ids}
+        self._waits = self._waiting(delayed)
+        here = crew(self.project, now, held)
         self.workers = here.workers
-        counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
-        counts.update(Counter(known.status for known in ends.values()))
-        counts[State.RUNNING] = len(running)
-        counts[State.WAITING] = len(waiting)
-        open_ids = len(tasks - results)
-        counts[State.READY] = max(0, open_ids - len(running) - len(waiting))
+        counts = self._counts(len(open_ids))
         return Report(
             project=self.project.root,
             at=rfc3339(now),
-            total=open_ids + len(results),
+            total=len(open_ids) + len(results),
             counts=counts,
-            running=sorted(running.values(), key=lambda r: r.started),
-            failures=self._failures(ends),
-            waiting=waiting,
+            running=sorted(self._running.values(), key=lambda r: r.started),
+            failures=self._failures(most),
+            waiting=list(self._waits.values()),
             workers=self.workers,
             supervisors=here.supervisors,
             unusable=queue.unusable,
+            unread=min(queue.unread, counts[State.READY]),
         )
+
+    def _counts(self, open_count: int) -> dict[str, int]:
+        counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
+        counts.update(Counter(known.status for known in self._ends.values()))
+        counts[State.RUNNING] = len(self._running)
+        counts[State.WAITING] = len(self._waits)
+        busy = len(self._running) + len(self._waits)
+        counts[State.READY] = max(0, open_count - busy)
+        return counts
 
     @property
     def ids(self) -> set[str]:
@@ -161,19 +172,20 @@ class Survey:
 
     def known(self, task_id: str) -> Known | None:
         """How and when a task ended, if it had at the last look."""
-        return self._queue.known(task_id) if task_id in self._queue.names[1] else None
+        return self._ends.get(task_id)
 
     def time_left(self) -> float | None:
         """Seconds until all open tasks have ended; None while nobody can know."""
+        hands = sum(worker.alive for worker in self.workers)
+        if not hands:
+            return None
         tasks, results = self._queue.names
-        ends = {i: known for i in results if (known := self._queue.known(i))}
         succeeded = {
             i: known.duration
-            for i, known in ends.items()
+            for i, known in self._ends.items()
             if known.status is Status.SUCCEEDED
         }
         elapsed = {i: run.elapsed_s for i, run in self._running.items()}
-        hands = sum(worker.alive for worker in self.workers)
         return estimate.time_left(tasks - results, elapsed, succeeded, hands)
 
     def mark(self, task_id: str) -> tuple[str, float | None]:
@@ -223,19 +235,19 @@ class Survey:
     def _ledgers(
         self, open_ids: set[str], now: float
     ) -> tuple[dict[str, Running], dict[str, float]]:
-        pasts = [p for p in last_attempts(self.project) if p.claimed.task in open_ids]
+        """What somebody alive holds, and until when others of `open_ids` wait."""
+        pasts = last_attempts(self.project)
         delayed = {
             past.claimed.task: past.ended.not_before
             for past in pasts
             if past.ended
             and past.ended.not_before > now
+            and past.claimed.task in open_ids
             and past.claimed.sha256 == self._queue.sha256_of(past.claimed.task)
         }
         return alive_ones(self.project, pasts, now), delayed
 
-    def _waiting(
-        self, running: dict[str, Running], delayed: dict[str, float]
-    ) -> list[Waits]:
+    def _waiting(self, delayed: dict[str, float]) -> dict[str, Waits]:
         found = {
             i: Waits(i, w.why, rfc3339(w.until) if w.until else None)
             for i, w in self._queue.waiting.items()
@@ -249,15 +261,21 @@ class Survey:
             found.setdefault(
                 task_id, Waits(task_id, "its next attempt has its time", rfc3339(until))
             )
-        return [found[i] for i in sorted(found) if i not in running]
+        return {i: found[i] for i in sorted(found) if i not in self._running}
 
-    def _failures(self, ends: Mapping[str, Known]) -> list[Failure]:
-        failed = {i: k for i, k in ends.items() if k.status is not Status.SUCCEEDED}
-        for task_id, known in failed.items():
-            if self._failed.get(task_id, (None, None))[1] != known:
-                self._failed[task_id] = (failure(self.project, task_id), known)
-        found = [f for i in failed if (f := self._failed[i][0])]
-        return sorted(found, key=lambda f: (f.finished, f.id), reverse=True)
+    def _failures(self, most: int | None) -> list[Failure]:
+        wanted = set(Status) - {Status.SUCCEEDED} if most is None else FAILURES
+        ends = self._ends.items()
+        latest = [(k.at, i) for i, k in ends if k.status in wanted]
+        latest.sort(reverse=True)
+        found = [self._failure(task_id) for _, task_id in latest[:most]]
+        return [one for one in found if one]
+
+    def _failure(self, task_id: str) -> Failure | None:
+        known = self._ends[task_id]
+        if self._failed.get(task_id, (None, None))[1] != known:
+            self._failed[task_id] = (failure(self.project, task_id), known)
+        return self._failed[task_id][0]
 
 
 def survey(project: Project) -> Report:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from farm import process
+from farm import process, queue
+from farm import report as module
 from farm.crew import parse_progress
 from farm.health import Health, write_health
 from farm.ledger import Claimed, Ended, Ledger
@@ -126,6 +127,47 @@ def test_the_most_recent_failure_comes_first_with_its_reason(project: Project) -
     found = [(f.id, f.reason) for f in look(project).failures]
 
     assert found == [("new", "killed by SIGSEGV"), ("old", "exit code 3")]
+
+
+def test_failures_that_nobody_asks_for_are_counted_and_not_read(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end(project, "bad", status="failed", exit_code=3)
+    monkeypatch.delattr(module, "failure")
+    found = Survey(project).look(NOW, 50.0, 0)
+
+    assert (found.counts["failed"], found.failures) == (1, [])
+
+
+def test_what_lies_beyond_the_look_ahead_is_said_to_be_unread(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "LOOK_AHEAD", 2)
+    for task_id in "abc":
+        drop(project, task_id, needs=["nobody"])
+    found = look(project)
+
+    assert [waits.id for waits in found.waiting] == ["a", "b"]
+    assert (found.counts["waiting"], found.counts["ready"], found.unread) == (2, 1, 1)
+
+
+def test_a_small_project_is_read_whole(project: Project) -> None:
+    for task_id in "abc":
+        drop(project, task_id, needs=["nobody"])
+
+    assert look(project).unread == 0
+
+
+def test_a_worker_that_holds_what_was_deleted_is_busy_and_its_task_is_gone(
+    project: Project, alive: Life
+) -> None:
+    drop(project, "a")
+    claim(project, "a", "ada")
+    Path(project.task_path("a")).unlink()
+    found = look(project)
+
+    assert (found.total, found.running) == (0, [])
+    assert [worker.task for worker in found.workers] == ["a"]
 
 
 def test_a_folder_where_a_ledger_should_be_is_said(project: Project) -> None:

@@ -108,7 +108,7 @@ def selects(function: Function) -> Function:
 
 def chosen(survey: "Survey", choice: Choice) -> list[str]:
     """The ids that a command means, at this moment; UnknownTaskError if one is not."""
-    survey.look(time.time(), time.monotonic())
+    survey.look(time.time(), time.monotonic(), 0)
     return choose(choice, survey.ids, survey.word)
 
 

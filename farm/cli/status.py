@@ -1,5 +1,6 @@
 """`farm status`: what is going on, and what needs attention."""
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 
@@ -61,12 +62,15 @@ def command(
     With --failed or --status S a line for each such task instead. Takes no lock and
     writes nothing.
     """
+    gc.disable()  # a million names are no garbage, and this process ends soon
+    click.get_current_context().call_on_close(gc.enable)
     survey = Survey(read_project(place.find(project)))
-    report, now = survey.look(time.time(), time.monotonic()), time.time()
     words = frozenset(statuses) | (FAILURES if failed else frozenset())
     if words:
-        _list(survey, words, now, as_json=as_json)
+        _list(survey, words, as_json=as_json)
         return
+    now = time.time()
+    report = survey.look(now, time.monotonic(), None if as_json else MOST_ROWS)
     left = survey.time_left()
     if as_json:
         facts = {**msgspec.structs.asdict(report), "left_s": left}
@@ -78,11 +82,12 @@ def command(
         click.echo(styled(shown, bold=True) if line and line[0] != " " else shown)
 
 
-def _list(survey: Survey, words: frozenset[str], now: float, *, as_json: bool) -> None:
+def _list(survey: Survey, words: frozenset[str], *, as_json: bool) -> None:
     lines = [survey.line(i) for i in chosen(survey, Choice((), words))]
     if as_json:
         click.echo(msgspec.json.encode(lines))
         return
+    now = time.time()
     rows = [(plain(n.id), n.words, _when(n.at, now), plain(n.detail)) for n in lines]
     for row in table(rows):
         click.echo(fit(row, width()))
@@ -115,8 +120,9 @@ def headline(report: Report, left: float | None) -> str:
     queued = counts[State.READY] + counts[State.WAITING]
     parts = [f"{busy} of {counted(len(alive), 'worker')} busy"] if alive else []
     parts.append(f"{queued} queued")
-    if counts[State.WAITING]:
-        parts[-1] += f" ({counts[State.WAITING]} waiting)"
+    told = (counts[State.WAITING], "waiting"), (report.unread, "not looked into")
+    if said := ", ".join(f"{count} {words}" for count, words in told if count):
+        parts[-1] += f" ({said})"
     parts.append(f"{counts[Status.SUCCEEDED]} done")
     others = (status for status in Status if status is not Status.SUCCEEDED)
     parts += [f"{counts[status]} {status.words}" for status in others if counts[status]]
@@ -146,7 +152,8 @@ def _failures(report: Report, now: float) -> Iterator[str]:
         )
         for failure in failed[:MOST_ROWS]
     ]
-    yield from _section("Needs attention", rows, len(failed))
+    total = sum(report.counts[status] for status in FAILURES)
+    yield from _section("Needs attention", rows, total)
     if failed and (skipped := report.counts[Status.SKIPPED]):
         yield f"  {counted(skipped, 'task')} skipped because of these: farm retry runs both again"
 

@@ -54,7 +54,7 @@ def command(
     ids = chosen(survey, choice)
 
     def ended() -> bool | None:
-        survey.look(time.time(), time.monotonic())
+        survey.look(time.time(), time.monotonic(), 0)
         left = [i for i in ids if i in survey.ids and survey.word(i) not in set(Status)]
         return None if left else True
 

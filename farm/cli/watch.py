@@ -51,7 +51,7 @@ def command(
 
     def look() -> None:
         nonlocal seen
-        survey.look(time.time(), time.monotonic())
+        survey.look(time.time(), time.monotonic(), 0)
         now = {i: survey.mark(i) for i in survey.ids if _is_meant(i, choice)}
         for line in _changes(survey, seen, now):
             if not choice.words or line.word in choice.words:

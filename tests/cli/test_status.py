@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from farm import report as module
 from farm.cli.status import MOST_ROWS, describe, headline, progress
 from farm.crew import Running, WorkerView
 from farm.health import Health, write_health
@@ -39,6 +41,7 @@ STEERS = "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \x08\ttab\rback"
 def report(**fields: Any) -> Report:
     """An empty report, but for these fields; counts may be given in part."""
     every = dict.fromkeys([State.READY, State.RUNNING, State.WAITING, *Status], 0)
+    every |= Counter(failure.status for failure in fields.get("failures", ()))
     counts = {str(word): n for word, n in every.items()} | fields.pop("counts", {})
     usual: dict[str, Any] = {
         "project": "/p",
@@ -288,6 +291,11 @@ def test_a_time_after_the_last_year_that_a_clock_can_show_is_no_bug(
             ),
         ),
         (
+            {"counts": {"ready": 36, "waiting": 6}, "unread": 30},
+            None,
+            "0 of 1 worker busy, 42 queued (6 waiting, 30 not looked into), 0 done",
+        ),
+        (
             {"counts": {"running": 1}},
             5.0,
             "0 of 1 worker busy, 0 queued, 0 done, ~5 s left",
@@ -298,7 +306,7 @@ def test_a_time_after_the_last_year_that_a_clock_can_show_is_no_bug(
             "0 of 1 worker busy, 0 queued, 9 done",
         ),
     ],
-    ids=["nobody", "idle", "busy", "all", "the last one", "over"],
+    ids=["nobody", "idle", "busy", "all", "many", "the last one", "over"],
 )
 def test_the_headline_counts(
     fields: dict[str, Any], left: float | None, words: str
@@ -409,6 +417,28 @@ def test_a_list_is_not_cut_at_ten(run: Run, project: Project) -> None:
     _, out, _ = run("status", project.root, "--failed")
 
     assert len(out.splitlines()) == 25
+
+
+def test_of_many_failures_the_results_of_ten_are_read_and_all_are_counted(
+    run: Run, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(25):
+        at = rfc3339(NOW + number)
+        lay(project, f"t{number:02}", "failed", exit_code=1, finished=at)
+        lay(project, f"s{number:02}", "skipped", finished=rfc3339(NOW + 100))
+    read: list[str] = []
+
+    def failure(project: Project, task_id: str) -> Failure | None:
+        read.append(task_id)
+        return really(project, task_id)
+
+    really = module.failure
+    monkeypatch.setattr(module, "failure", failure)
+    _, out, _ = run("status", project.root)
+
+    assert read == [f"t{number}" for number in range(24, 14, -1)]
+    assert "25 failed" in out
+    assert "and 15 more" in out
 
 
 def test_a_word_that_is_none_is_wrong_usage(run: Run, project: Project) -> None:
