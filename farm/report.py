@@ -2,9 +2,9 @@
 
 `Survey(project).look(now, tick)` gives a `Report`; keep the survey to look again
 cheaply. Of more open tasks than the queue reads ahead the rest is counted as ready,
-and `unread` says how many these are. It takes no task's lock and writes nothing, so it may be asked at any
-time, on a read-only mount too. It is true for a moment: what runs may have ended
-when you read it.
+and `unread` says how many these are. It takes no task's lock and writes nothing, so
+it may be asked at any time, on a read-only mount too. It is true for a moment: what
+runs may have ended when you read it.
 """
 
 import os

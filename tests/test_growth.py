@@ -15,10 +15,25 @@ from typing import Any
 
 import pytest
 
-from farm import listing, needs, queue, results, standing
+from farm import (
+    crew,
+    journal,
+    listing,
+    needs,
+    queue,
+    report,
+    results,
+    standing,
+)
+from farm.cli import status
+from farm.journal import Entry
+from farm.ledger import Claimed, Ended, Ledger
+from farm.process import identify
 from farm.project import Project
 from farm.queue import Queue
+from farm.report import Survey
 from farm.standing import Ready
+from farm.states import Status, Why
 from tests.bench.limits import LIMITS, needing, write
 from tests.driver import Farm
 from tests.faults.tools import needs as wants
@@ -31,6 +46,8 @@ CROSSED = 0.2  # calls a task; what a look more or less, by the clock, may cost
 #: calls that name a file, and readings of folders: the filter in the kernel lets all
 #: others pass at full speed, and whoever looks too often looks by these
 TRACED = ("-f", "--seccomp-bpf", "-e", "trace=%file,getdents64")
+
+ENDS = (Status.SUCCEEDED, Status.FAILED)
 
 Drop = Callable[[Path, int], object]
 
@@ -147,9 +164,9 @@ def test_a_verb_asks_as_much_of_the_kernel_for_each_of_many_tasks(
 # -- steps of the interpreter ------------------------------------------------------------
 
 
-DECIDING = {
-    str(module.__file__) for module in (listing, needs, queue, results, standing)
-}
+WORKING = (listing, needs, queue, results, standing)
+LOOKING = (crew, journal, report, status)
+DECIDING = {str(module.__file__) for module in (*WORKING, *LOOKING)}
 
 
 class Steps:
@@ -276,3 +293,40 @@ def test_a_queue_takes_as_many_steps_for_each_of_many_tasks(
 
     assert few > 1
     assert many <= GROWTHS.get(kind, GROWTH) * few
+
+
+def drop_told(tasks: Path, size: int) -> None:
+    """The same as `drop_mixed`, with a journal, and a retry that waits for each ready one."""
+    drop_mixed(tasks, size)
+    project = Project(tasks.parent)
+    ended = [(f"{s}-{n:06}", s) for s in ENDS for n in range(0, size, 5)]
+    journal.note(project, "w", [Entry(i, 1.0, "w", status=s) for i, s in ended])
+    for number in range(0, size, 5):
+        refuse(project, f"ready-{number:06}")
+
+
+def refuse(project: Project, task_id: str) -> None:
+    """Somebody dead tried this task, and it has its time."""
+    ledger = Ledger.open(project.ledger_path(task_id))
+    assert ledger is not None
+    sha256 = project.read_task(task_id).sha256
+    ledger.append(Claimed(task_id, 1, "token", "w", identify(), 1.0, sha256))
+    ledger.append(Ended("token", 1, Why.FAILED, True, 2.0, not_before=9999.0))
+    ledger.let_go()
+
+
+@pytest.mark.parametrize("looks", [1, 2], ids=["once", "again"])
+def test_status_takes_as_many_steps_for_each_of_many_tasks(
+    looks: int, tmp_path: Path
+) -> None:
+    def go(course: Course, size: int) -> int:
+        survey = Survey(course.project)
+        found = [survey.look(1000.0, 50.0, 10) for _ in range(looks)][-1]
+        status.describe(found, survey.time_left(), 1000.0)
+        assert found.counts["failed"] == found.counts["waiting"] / 3 == size / 5
+        return size
+
+    few, many = steps_per_task(tmp_path, drop_told, go)
+
+    assert few > 1
+    assert many <= GROWTH * few
