@@ -86,6 +86,12 @@ def _shift() -> int:
     return int(found[1]) * os.sysconf("SC_CLK_TCK") if found else 0
 
 
+def booted() -> float:
+    """POSIX seconds at which this machine started, as its clock stands now."""
+    up = time.clock_gettime(time.CLOCK_BOOTTIME) - _shift() / os.sysconf("SC_CLK_TCK")
+    return time.time() - up
+
+
 @lru_cache(maxsize=1)
 def _machine() -> tuple[str, str, int]:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -7,6 +7,9 @@ Journals tell how tasks ended; a result of which no journal tells is read, once.
 Names are trusted beyond that, with three exceptions that are *doubtful* and read
 at each look: a verdict of `invalid` (its file may have changed since), a file that
 was empty, and whatever an event or a claim found to be no result.
+
+Files are empty after a power cut, so who only looks asks for the size of those alone
+that ended before this machine started; a worker asks for all, as people empty files.
 """
 
 import os
@@ -14,7 +17,7 @@ from collections.abc import Iterable, Set
 
 import msgspec
 
-from farm import register
+from farm import process, register
 from farm.journal import REBUILT, Entry, Reader, note
 from farm.project import RESULT, Project
 from farm.result import Head, posix
@@ -70,7 +73,7 @@ class Results:
             self.forget(gone)
         self._read_untold(names - before - told)
         if self._first:
-            self.doubtful |= self._empty(names)
+            self.doubtful |= self._empty(names - self._sound())
             self._first = False
         self.doubtful &= names
         self._counting = set(names)
@@ -138,6 +141,13 @@ class Results:
         except OSError:
             return None  # another user's: nothing is known of it
         return head if isinstance(head, Head) else None
+
+    def _sound(self) -> set[str]:
+        """Those whose result no power cut can have emptied, for who only looks."""
+        if self._writes or self._project.network:
+            return set()
+        booted = process.booted()
+        return {i for i, known in self._known.items() if known.at > booted}
 
     def _empty(self, names: Iterable[str]) -> set[str]:
         """Those of these whose file is empty; relative names, as there may be a million."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from farm import process
 from farm.journal import Entry, Journal, Reader
 from farm.project import Project
 from farm.results import Known, Results
@@ -106,6 +107,29 @@ def test_an_empty_file_does_not_count_whatever_a_journal_tells(
     tell(project, "w", Entry("a", 1.0, "w", status=Status.SUCCEEDED))
 
     assert Results(project).refresh({"a"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("since", "left"), [(-60.0, set()), (+60.0, {"a"})], ids=["before", "since"]
+)
+def test_who_only_looks_doubts_what_ended_before_the_machine_started(
+    project: Project, since: float, left: set[str]
+) -> None:
+    lay(project, "a", b"")
+    at = process.booted() + since
+    tell(project, "w", Entry("a", at, "w", status=Status.SUCCEEDED))
+
+    assert Results(project, writes=False).refresh({"a"}) == left
+    assert Results(project).refresh({"a"}) == set()
+
+
+def test_who_only_looks_at_a_network_doubts_everything(project: Project) -> None:
+    project.network = True
+    lay(project, "a", b"")
+    at = process.booted() + 60.0
+    tell(project, "w", Entry("a", at, "w", status=Status.SUCCEEDED))
+
+    assert Results(project, writes=False).refresh({"a"}) == set()
 
 
 def test_a_result_that_went_away_is_forgotten(project: Project) -> None:
