@@ -265,9 +265,12 @@ class Queue:
         """Ids with a task file, and ids with a result that counts."""
         return self._tasks, self._results
 
-    def known(self, task_id: str) -> Known | None:
-        """How a task with a result ended, and when."""
-        return self._ends.known(task_id)
+    def ends(self) -> dict[str, Known]:
+        """How every task whose result counts has ended, as of the last look.
+
+        The very same object while nothing changed.
+        """
+        return self._ends.ends()
 
     @property
     def unusable(self) -> dict[str, str]:

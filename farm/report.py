@@ -125,7 +125,7 @@ class Survey:
         queue.refresh(now, tick)
         tasks, results = queue.names
         open_ids = tasks - results
-        self._ends = {i: known for i in results if (known := queue.known(i))}
+        self._ends = queue.ends()
         held, delayed = self._ledgers(open_ids, now)
         self._running = {i: run for i, run in held.items() if i in open_ids}
         self._waits = self._waiting(delayed)

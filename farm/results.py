@@ -51,6 +51,7 @@ class Results:
         self.doubtful: set[str] = set()  #: read at each look
         self._counting: set[str] = set()
         self._known: dict[str, Known] = {}
+        self._ends: dict[str, Known] | None = None  # of those that count
 
     def refresh(self, names: Set[str]) -> set[str]:
         """Those of these ids whose result counts; the caller may change this set.
@@ -58,6 +59,8 @@ class Results:
         Only `doubtful` ones are looked at while `names` is the very same object.
         """
         told = self._listen()
+        if told or self.doubtful:
+            self._ends = None
         if names is not self._names:
             self._compare(names, told)
         for task_id in self.doubtful:
@@ -68,7 +71,7 @@ class Results:
         return self._counting
 
     def _compare(self, names: Set[str], told: set[str]) -> None:
-        before, self._names = self._names, names
+        before, self._names, self._ends = self._names, names, None
         for gone in before - names:
             self.forget(gone)
         self._read_untold(names - before - told)
@@ -77,6 +80,16 @@ class Results:
             self._first = False
         self.doubtful &= names
         self._counting = set(names)
+
+    def ends(self) -> dict[str, Known]:
+        """How all that count have ended; the very same object while nothing changed."""
+        if self._ends is None:
+            for unread in self._counting - self._known.keys():
+                self.known(unread)
+            # In the order of `_known`: a million leaps through memory take a second.
+            counting = self._counting
+            self._ends = {i: k for i, k in self._known.items() if i in counting}
+        return self._ends
 
     def counts(self, task_id: str) -> bool:
         """Whether a result lies there that counts, or one that we may not read."""
@@ -103,6 +116,7 @@ class Results:
     def forget(self, task_id: str) -> None:
         """Read it again when somebody asks."""
         self._known.pop(task_id, None)
+        self._ends = None
 
     def doubt(self, task_id: str) -> None:
         """Read it at each look from now on, until a journal tells how it ended."""
