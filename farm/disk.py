@@ -11,6 +11,7 @@ JSON of people's files is read and written by orjson; farm's own records by msgs
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import orjson
@@ -181,6 +182,15 @@ def clear(path: str) -> None:
         import shutil  # noqa: PLC0415 - hardly ever needed, and slow to import
 
         shutil.rmtree(path)
+
+
+def is_old(entry: os.DirEntry[str], before: float) -> bool:
+    """Whether this is a file that was last written before a time."""
+    try:
+        now = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False  # RACE: its maker, or another who sweeps, removes it just now
+    return stat.S_ISREG(now.st_mode) and now.st_mtime < before
 
 
 def make_folders(path: str, mode: int = SHOWN_MODE) -> None:

@@ -13,7 +13,6 @@ find held. So a farm needs no supervisor to get well.
 """
 
 import os
-import stat
 from collections.abc import Set
 from contextlib import suppress
 
@@ -26,7 +25,7 @@ from farm.journal import REBUILT, note
 from farm.ledger import Claimed, Ledger, Past, open_attempt, peek
 from farm.listing import Listing
 from farm.process import Identity
-from farm.project import CHECK, MOVED, Project
+from farm.project import MOVED, Project
 from farm.result import posix
 from farm.results import Known
 
@@ -125,23 +124,14 @@ def strays(
     That is somebody who has no life file any more, or not yet: then they are young.
     """
     found = []
-    for folder, wanted in ((project.tmp, ""), (project.tasks, CHECK)):
-        with suppress(FileNotFoundError), os.scandir(folder) as entries:
-            for entry in entries:
-                maker = entry.name.split(".")[0]
-                if not entry.name.startswith(wanted) or maker == MOVED:
-                    continue
-                if maker in dead or (maker not in spared and _is_old(entry, before)):
-                    found.append(entry.path)
+    with suppress(FileNotFoundError), os.scandir(project.tmp) as entries:
+        for entry in entries:
+            maker = entry.name.split(".")[0]
+            if maker == MOVED:
+                continue
+            if maker in dead or (maker not in spared and disk.is_old(entry, before)):
+                found.append(entry.path)
     return found
-
-
-def _is_old(entry: os.DirEntry[str], before: float) -> bool:
-    try:
-        now = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:
-        return False  # RACE: its maker, or another who sweeps, removes it just now
-    return stat.S_ISREG(now.st_mode) and now.st_mtime < before
 
 
 def was_unclean(project: Project, me: Identity) -> bool:

@@ -8,6 +8,10 @@ So does what is no task's log (`worker-N.log`: a living worker has it open). The
 that is bounded is that of all files there, but only logs of ended tasks are removed
 for it.
 
+What a trial of the mount left in `tasks/`, because its process was killed in the
+middle, goes when it is an hour old. To find it takes a listing of that folder, however
+many tasks lie there: so that is done here, and not at each sweep.
+
 RACE: a task may start while logs are removed, under names that its earlier runs had.
 So logs are listed before ledgers (a log is younger than its ledger), and one that was
 written since it was listed stays. Two processes may trim at once.
@@ -16,15 +20,16 @@ written since it was listed stays. Two processes may trim at once.
 import os
 import re
 from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
 
 import msgspec
 
 from farm import disk
 from farm.config import Settings
 from farm.ledger import peek
-from farm.project import Project
+from farm.project import CHECK, Project
 
-EVERY = 3600.0  # seconds between two times that one process trims
+EVERY = 3600.0  # seconds between two times that one process trims; the age of strays
 
 #: `<key>.<attempt>.out` and the like; a key may contain dots.
 _LOG = re.compile(
@@ -68,13 +73,29 @@ def expired(
 
 
 def trim(project: Project, settings: Settings, now: float) -> int:
-    """Remove the logs that the settings let go; how many. OSError as the disk says."""
+    """Remove the logs that the settings let go; how many. OSError as the disk says.
+
+    Strays in `tasks/` go as well, uncounted.
+    """
+    for path in strays(project, now - EVERY):
+        disk.unlink(path)
     listed = {file.name: file for file in _listed(project.logs)}
     open_keys = set(_open_keys(project))
     names = expired(
         listed.values(), open_keys, now, settings.logs_keep, settings.logs_max_total
     )
     return sum(_remove(f"{project.logs}/{name}", listed[name]) for name in names)
+
+
+def strays(project: Project, before: float) -> list[str]:
+    """What trials of the mount left in `tasks/` before a time."""
+    with suppress(FileNotFoundError), os.scandir(project.tasks) as entries:
+        return [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(CHECK) and disk.is_old(entry, before)
+        ]
+    return []  # the folder is gone
 
 
 def _open_keys(project: Project) -> Iterator[str]:

@@ -8,8 +8,8 @@ import pytest
 from farm import disk, process, retention
 from farm.config import Settings
 from farm.ledger import Claimed, Final, Ledger
-from farm.project import Project
-from farm.retention import LogFile, expired, trim
+from farm.project import CHECK, Project
+from farm.retention import EVERY, LogFile, expired, trim
 from farm.states import Status
 
 NOW = 1_763_700_000.0
@@ -255,3 +255,26 @@ def test_a_log_that_cannot_be_removed_keeps_no_other(
     monkeypatch.setattr(disk, "unlink", immutable)
 
     assert (trim(project, Settings(), NOW), names(project)) == (1, ["a.1.out"])
+
+
+# -- strays ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "stays"),
+    [
+        (f"{CHECK}check-7-ab.lock", 2 * EVERY, False),
+        (f"{CHECK}check-7-ab.lock", EVERY / 2, True),
+        (".of-somebody-else", 2 * EVERY, True),
+        ("task.json", 2 * EVERY, True),
+    ],
+)
+def test_what_a_trial_of_the_mount_left_in_tasks_goes_when_it_is_old(
+    project: Project, name: str, age: float, *, stays: bool
+) -> None:
+    path = Path(project.tasks, name)
+    path.touch()
+    os.utime(path, (NOW - age, NOW - age))
+    trim(project, Settings(), NOW)
+
+    assert path.exists() is stays

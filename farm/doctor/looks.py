@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from farm import life, process, rescue, trial
+from farm import life, process, rescue, retention, trial
 from farm.bell import Bell
 from farm.config import load_settings
 from farm.crew import alive_ones, crew, last_attempts
@@ -252,6 +252,7 @@ def leftovers(project: Project) -> Told:
     begun = [past for past in last_attempts(project) if past.ended is None]
     stale = len(begun) - len(alive_ones(project, begun, now))
     strays = len(rescue.strays(project, living, dead, now - rescue.OLD))
+    strays += len(retention.strays(project, now - retention.EVERY))
     counts = [(len(dead), "dead worker"), (stale, "open attempt"), (strays, "file")]
     said = ", ".join(counted(n, noun) for n, noun in counts if n)
     if not said:

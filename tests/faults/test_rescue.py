@@ -457,3 +457,21 @@ def test_a_signal_to_cancel_that_arrives_late_does_not_hit_the_next_callable() -
 
     with pytest.raises(TaskCancelledError):
         stop._interrupt(signal.SIGUSR1, None)
+
+
+def test_a_sweep_takes_as_long_however_many_tasks_there_are(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+    scan, names = os.scandir, os.listdir
+
+    def noted(path: str) -> str:
+        listed.append(path)
+        return path
+
+    monkeypatch.setattr(os, "scandir", lambda path: scan(noted(path)))
+    monkeypatch.setattr(os, "listdir", lambda path: names(noted(path)))
+    rescue.sweep(project, Holder.passing(), 1000.0)
+
+    assert project.tmp in listed
+    assert project.tasks not in listed
