@@ -13,6 +13,8 @@ import os
 import stat
 import time
 from collections.abc import Set
+from contextlib import suppress
+from itertools import islice
 
 import msgspec
 
@@ -20,7 +22,11 @@ from farm import disk
 from farm.project import RESULT, TASK, Project, id_fault
 from farm.trust import OPEN_TO_ALL
 
-_RACY_NS = 2_000_000_000  # a folder that changed so lately may change again unseen
+# RACE: a folder that changed so lately may change again within one tick of the clock
+# that its file system writes down, and nobody sees it by the time alone.
+_RACY_NS = 20_000_000  # ticks of a kernel that is ours
+_COARSE_NS = 2_000_000_000  # ... of FAT and of servers; others write whole seconds
+_SECOND_NS = 1_000_000_000
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
 _PLAIN = 50  # letters; a shorter id of plain text is never at fault
@@ -83,7 +89,8 @@ class Listing:
             mtime = now.st_mtime_ns
             if before and before.settled and before.mtime_ns == mtime:
                 return before
-            settled = time.time_ns() - mtime > _RACY_NS
+            racy = _racy_ns(mtime, network=self._project.network)
+            settled = time.time_ns() - mtime > racy
             return _Seen(_read_folder(path, name), mtime, settled)
         except (FileNotFoundError, NotADirectoryError):
             return None  # removed while we looked: nothing is in it
@@ -102,6 +109,11 @@ class Listing:
         """Names that can never be tasks, each with the reason."""
         every = (folder.unusable for folder in self.folders.values())
         return {_legible(name): why for each in every for name, why in each.items()}
+
+
+def _racy_ns(mtime: int, *, network: bool) -> int:
+    """How long after a change another one may have the same time as this."""
+    return _COARSE_NS if network or mtime % _SECOND_NS == 0 else _RACY_NS
 
 
 def _legible(name: str) -> str:
@@ -142,3 +154,14 @@ def _faults(ids: Set[str]) -> dict[str, str]:
     if every.isascii() and every.isprintable() and longest < _PLAIN:
         return {}
     return {f"{i}{TASK}": fault for i in ids if (fault := id_fault(i))}
+
+
+def holds_more(folder: str, most: int) -> bool:
+    """Whether so many names and more lie in a folder and those below; counts no further."""
+    left, folders = most, [folder]
+    while folders and left >= 0:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            found = list(islice(entries, left + 1))
+            left -= len(found)
+            folders += [e.path for e in found if e.is_dir(follow_symlinks=False)]
+    return left < 0

@@ -1,6 +1,7 @@
 """The listing: names only, and no folder is read twice without need."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ class Looks:
     def __init__(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         self.listing = Listing(project)
         self.read: list[str] = []
+        self.now = time.time_ns()
         really_read = module._read_folder
 
         def read(path: str, prefix: str) -> module.Folder:
@@ -25,6 +27,7 @@ class Looks:
             return really_read(path, prefix)
 
         monkeypatch.setattr(module, "_read_folder", read)
+        monkeypatch.setattr(time, "time_ns", lambda: self.now)
 
     def look(self) -> list[str]:
         """Which folders one more look has read."""
@@ -115,16 +118,44 @@ def test_only_the_folder_that_changed_is_read_again(
     assert looks.listing.tasks() == {"t/a", "u/b", "u/c"}
 
 
-def test_a_folder_that_changed_a_moment_ago_is_read_again(
+WHOLE, PART = 1_700_000_000_000_000_000, 1_700_000_000_123_456_789  # of a second
+MS = 1_000_000  # nanoseconds
+
+
+def look_twice(project: Project, looks: Looks, changed: int, after: int) -> list[str]:
+    """Look so long after a change, then once more: which folders are read again."""
+    os.utime(project.tasks, ns=(changed, changed))
+    looks.now = changed + after
+    looks.look()
+    return looks.look()
+
+
+@pytest.mark.parametrize(
+    ("changed", "after", "network"),
+    [(PART, 15 * MS, False), (PART, 1500 * MS, True), (WHOLE, 1500 * MS, False)],
+    ids=["here", "on a server", "where times are whole seconds"],
+)
+def test_a_folder_that_changed_within_a_tick_of_its_clock_is_read_again(
+    project: Project, looks: Looks, changed: int, after: int, *, network: bool
+) -> None:
+    project.network = network
+
+    assert look_twice(project, looks, changed, after) == [""]
+
+
+def test_a_folder_that_changed_some_ticks_ago_is_not(
     project: Project, looks: Looks
 ) -> None:
-    put(project, "a.json")
-    before = Path(project.tasks).stat().st_mtime_ns
-    looks.look()
-    put(project, "b.json")
-    os.utime(project.tasks, ns=(before, before))  # within one tick of the clock
+    assert look_twice(project, looks, PART, 25 * MS) == []
 
-    assert looks.look() == [""]
+
+def test_a_second_change_within_a_tick_is_seen(project: Project, looks: Looks) -> None:
+    put(project, "a.json")
+    look_twice(project, looks, PART, 15 * MS)
+    put(project, "b.json")
+    os.utime(project.tasks, ns=(PART, PART))
+    looks.look()
+
     assert looks.listing.tasks() == {"a", "b"}
 
 
