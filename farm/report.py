@@ -307,3 +307,21 @@ def odd_ledgers(project: Project) -> set[str]:
 def age(text: str, now: float) -> float:
     """Seconds since an RFC 3339 time."""
     return max(0.0, now - posix(text))
+
+
+def advanced(report: Report, ended: dict[str, Status]) -> Report:
+    """The report when these tasks, which were open in it, have ended, too.
+
+    Who runs instead, and what else is new, is told by the next look.
+    """
+    running = [run for run in report.running if run.id not in ended]
+    waiting = [waits for waits in report.waiting if waits.id not in ended]
+    counts = Counter(report.counts)
+    counts.update(ended.values())
+    over = sum(counts[status] for status in Status)
+    total = max(report.total, over)  # some were dropped and ended since
+    counts[State.RUNNING], counts[State.WAITING] = len(running), len(waiting)
+    counts[State.READY] = max(0, total - over - len(running) - len(waiting))
+    return msgspec.structs.replace(
+        report, total=total, counts=dict(counts), running=running, waiting=waiting
+    )

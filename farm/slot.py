@@ -2,7 +2,7 @@
 
     slot.start_if_due(...)   start a process, unless one runs or its time has not come
     slot.reap(now, ...)      has it ended? DONE, DIED, or None
-    slot.look_after(now)     its vitals: keep it, ask it to end, or kill it
+    slot.look_after(...)     its vitals: keep it, ask it to end, or kill it
     slot.leave()             let its worker finish what it runs; no other follows
 
 A slot never gives up: after each death it waits for `restart_delay`. What becomes
@@ -60,9 +60,14 @@ class Slot:
         self._oom_kills = 0  # of this host, before the worker last beat
         self._oom_looked = 0  # the same, at the last look
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next worker is to start, when its time has come."""
+        return not (self.popen or self.done or self.leaving)
+
     def start_if_due(self, now: float, supervisor: int, *, until_done: bool) -> None:
         """Start a worker; OSError if the machine cannot."""
-        if self.popen or self.done or self.leaving or now < self.start_at:
+        if not self.is_empty or now < self.start_at:
             return
         command = [sys.executable, "-P", "-m", "farm", "worker", self._project.root]
         command += ["--supervisor", str(supervisor)]
@@ -137,17 +142,22 @@ class Slot:
             writer = f"slot-{secrets.token_hex(8)}"
             write_health(self._project, name, Health(died=how), writer)
 
-    def look_after(self, now: float) -> str | None:
-        """End a worker that neither beats nor computes; a sentence if so."""
+    def look_after(self, now: float, oom_kills: int) -> str | None:
+        """End a worker that neither beats nor computes; a sentence if so.
+
+        `oom_kills` are those of this host until just now.
+        """
         if self.popen is None:
             return None
-        oom_kills, beat_at = process.oom_kills(), self._vital.beat_at
+        beat_at = self._vital.beat_at
         seen = life.read(self._project, self.name) if self.name else None
         if seen is None:  # not born yet, or started afresh under a new name
             self.name = self._find_name()
-        running = process.stat(self.popen.pid)
+        counter = seen[0] if seen else -1
+        beats = counter != self._vital.counter  # then nobody asks what else it does
+        running = None if beats else process.stat(self.popen.pid)
         self._vital = self._vital.seen(
-            seen[0] if seen else -1, running.cpu_ticks if running else -1, now
+            counter, running.cpu_ticks if running else -1, now
         )
         # RACE: who is being killed is seen alive for a while, and may have beaten since
         # the last look. But it beat after that look: what was counted then is not it.

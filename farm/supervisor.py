@@ -9,6 +9,9 @@ started again it carries on. There is one for each host and project
 The loop is `tick`: reap the dead, sweep, start what is due, look at the vitals,
 say what ended, report. `judge` and `restart_delay` (`farm.health`) decide; slots
 obey (`farm.slot`). No error of the disk ends a supervisor.
+
+Supervising must cost next to nothing (`farm.cadence`): a look at the whole folder is
+rare where it is long, and in between the journals say how the counts have moved.
 """
 
 import itertools
@@ -16,37 +19,41 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import FrameType
 from typing import Protocol
 
-from farm import control, life, rescue, retention
+from farm import control, life, process, rescue, retention
 from farm.backoff import exponential
 from farm.bell import Bell
+from farm.cadence import TICK, Looks, nap
 from farm.claim import Holder
 from farm.config import Settings, usable_cpus
 from farm.control import DRAIN, Control
 from farm.errors import FarmError
 from farm.health import LONGEST_REST
 from farm.journal import Entry, Reader
+from farm.listing import holds_more
 from farm.project import Project
-from farm.report import Report, Survey
+from farm.report import Report, Survey, advanced
 from farm.singleton import Singleton
 from farm.slot import Slot, SlotEnd
-from farm.states import Why
+from farm.states import Status, Why
 from farm.stop import Stop
 from farm.words import counted
 
-TICK = 0.5  # seconds; the longest sleep of the loop
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
-SURVEY_SHARE = 20  # a look that took t seconds is not repeated for 20 t
-REST = 30.0  # seconds without a look, at most, while nothing moves
+SMALL = 1_000  # files; a folder with more is first looked at when its workers are
+FIRST_LOOK = 5.0  # ... so many seconds old: they look at it themselves
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
 
 class Screen(Protocol):
     """Where a supervisor says what goes on."""
+
+    pause: float  #: seconds after which another report is worth showing
+    is_live: bool  #: it shows for how long tasks have been running
 
     def event(self, text: str) -> None:
         """Something happened to a worker or to the farm."""
@@ -76,10 +83,14 @@ class Supervisor:
         self._control = Control(project)
         self._journal = Reader(project, from_now=True)
         self._survey = Survey(project)
-        self._report = self._survey.look(time.time(), time.monotonic())
-        self._survey_due = self._sweep_due = self._vitals_due = self._trim_due = 0.0
+        self._report: Report | None = None  # before the first look
+        late = time.monotonic() + FIRST_LOOK * holds_more(project.tasks, SMALL)
+        self._looks = Looks(late, late)
+        self._sweep_due = self._vitals_due = self._trim_due = 0.0
         self._traces: tuple[int, ...] = ()  # as of the last look
-        self._rest_until = 0.0
+        self._moves = False  # tasks ended at the last tick
+        self._heard = False  # ... or since the last look
+        self._counted: set[str] = set()  # those that ended since then for good
         self._told = (False, 0)  # the request to stop that was passed on
         self._kill_at = float("inf")
         self._trouble = ""  # the last one that was said
@@ -95,19 +106,28 @@ class Supervisor:
         self.stop.listen()
         signal.signal(signal.SIGCHLD, _wake_up)
         try:
+            self.tick(time.monotonic())
             while not self._is_over(time.monotonic()):
+                self.stop.bell.wait(self.patience(time.monotonic()))
                 self.tick(time.monotonic())
-                self.stop.bell.wait(TICK)
         finally:
             self._end_workers()
             singleton.release()
-        for step in (
-            self._say_what_ended,
-            partial(self._look_around, time.monotonic()),
-        ):
+        for step in (self._say_what_ended, self._look_at_last):
             if trouble := _guarded(step):
                 _guarded(partial(self._screen.event, trouble))
-        return self._report
+        return self._report or self._survey.look(time.time(), time.monotonic())
+
+    def patience(self, now: float) -> float:
+        """Seconds that it may sleep if nothing wakes it."""
+        dues = [self._vitals_due, self._kill_at]
+        if not self.stop.soon:
+            dues += [slot.start_at for slot in self._slots if slot.is_empty]
+        if self._moves:
+            dues.append(now + TICK)
+        if self._report is None or (self._screen.is_live and self._report.running):
+            dues.append(self._looks.if_moved)
+        return nap(now, dues)
 
     def _is_over(self, now: float) -> bool:
         if now > self._kill_at:
@@ -122,7 +142,9 @@ class Supervisor:
 
     def _start_again(self, now: float) -> bool:
         """Whether somebody dropped a task just as the last worker ended."""
-        if _guarded(partial(self._look_around, now)) or not self._report.pending:
+        if _guarded(self._look_around):
+            return False
+        if self._report is None or not self._report.pending:
             return False
         self._idle_rounds += 1
         wait = exponential(self._idle_rounds, TICK, LONGEST_REST)
@@ -145,10 +167,11 @@ class Supervisor:
             steps += [partial(self._start, slot, now) for slot in self._slots]
         if now >= self._vitals_due:
             self._vitals_due = now + self._settings.heartbeat
-            steps += [partial(self._look_after, slot, now) for slot in self._slots]
+            kills = process.oom_kills()
+            steps += [partial(self._look_after, s, now, kills) for s in self._slots]
         steps.append(self._say_what_ended)
-        if now >= self._survey_due and not self._rests(now):
-            steps.append(partial(self._look_around, now))
+        if self._looks.may(now) and self._looks.due(now, moved=self._moved()):
+            steps.append(self._look_around)
         steps.append(self._pass_on_stop)
         troubles = [trouble for step in steps if (trouble := _guarded(step))]
         if troubles and troubles[0] != self._trouble:
@@ -206,8 +229,8 @@ class Supervisor:
             self._slots.append(Slot(number, self._project, self._settings))
         self._screen.event(f"{counted(wanted, 'worker')} from now on")
 
-    def _look_after(self, slot: Slot, now: float) -> None:
-        if sentence := slot.look_after(now):
+    def _look_after(self, slot: Slot, now: float, oom_kills: int) -> None:
+        if sentence := slot.look_after(now, oom_kills):
             self._screen.event(sentence)
 
     def _say_what_ended(self) -> None:
@@ -216,23 +239,48 @@ class Supervisor:
         for slot in self._slots:
             if slot.name in well:
                 slot.state.record_success()
+        self._moves = bool(entries)
+        self._heard = self._heard or self._moves
         if entries:
             self._idle_rounds = 0
             self._screen.ended(entries)
+        if entries and self._report is not None:
+            self._report = advanced(self._report, self._not_counted(entries))
+            self._screen.show(self._report)
 
-    def _rests(self, now: float) -> bool:
-        """Whether a look would show what the last one did: nothing is pending or moved."""
-        if self._report.pending or now >= self._rest_until:
-            return False
-        return self._traces == _traces(self._project) != ()
+    def _not_counted(self, entries: Iterable[Entry]) -> dict[str, Status]:
+        """How tasks ended that were open at the last look, and were not counted since."""
+        ended = {
+            entry.id: entry.status
+            for entry in entries
+            if entry.status is not None
+            and entry.id not in self._counted
+            and self._survey.known(entry.id) is None
+        }
+        self._counted |= ended.keys()
+        return ended
 
-    def _look_around(self, now: float) -> None:
-        self._survey_due, self._rest_until = now + TICK, now + REST
+    def _moved(self) -> bool:
+        """Whether a look may show something else than the last one did."""
+        if self._report is None or self._heard:
+            return True
+        if self._screen.is_live and self._report.running:
+            return True
+        return self._traces == () or self._traces != _traces(self._project)
+
+    def _look_around(self) -> None:
+        began = time.monotonic()
+        self._looks = Looks.after(began, began, TICK)  # should this very look fail
         self._traces = _traces(self._project)
-        self._report = self._survey.look(time.time(), now)
-        took = time.monotonic() - now
-        self._survey_due = now + max(TICK, SURVEY_SHARE * took)
+        self._report = self._survey.look(time.time(), began)
+        self._counted, self._heard = set(), False
+        self._looks = Looks.after(began, time.monotonic(), self._screen.pause)
         self._screen.show(self._report)
+
+    def _look_at_last(self) -> None:
+        """Unless nothing has moved since the look that found nothing left to do."""
+        if self._moved():
+            self._look_around()
 
     def _pass_on_stop(self) -> None:
         if (self.stop.soon, self.stop.asked) == self._told:

@@ -91,6 +91,9 @@ def _line(entry: Entry) -> str:
 class PlainScreen:
     """One line an event on stderr."""
 
+    pause = 5.0  # seconds between two lines of counts
+    is_live = False
+
     def __init__(self) -> None:
         self._pace = Pace()
         self._said = ""
@@ -118,13 +121,16 @@ class PlainScreen:
         line = headline(report)
         if now < self._due or line == self._said:
             return
-        self._said, self._due = line, now + 5.0
+        self._said, self._due = line, now + self.pause
         pace = self._pace.sentence(_left(report))
         self.event(f"{line}{f' ({pace})' if pace else ''}")
 
 
 class LiveScreen:
     """A block at the bottom of the terminal; events scroll above it."""
+
+    pause = 0.5  # seconds; the clocks of what runs go on
+    is_live = True
 
     def __init__(self) -> None:
         from rich.console import Console  # noqa: PLC0415 - only on a terminal

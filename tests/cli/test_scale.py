@@ -294,6 +294,9 @@ def test_an_order_for_another_host_is_left_alone(farm: Farm) -> None:
 class Silent:
     """A screen that nobody reads."""
 
+    pause = 1.0
+    is_live = False
+
     def event(self, text: str) -> None: ...
     def ended(self, entries: object) -> None: ...
     def show(self, report: object) -> None: ...

@@ -186,6 +186,12 @@ def test_all_succeeded_ends_with_0(farm: Farm) -> None:
     assert until_done(farm).returncode == 0
 
 
+def test_it_ends_with_its_last_worker_however_seldom_hearts_beat(farm: Farm) -> None:
+    seldom = {"FARM_HEARTBEAT": "300", "FARM_HEARTBEAT_TIMEOUT": "900"}
+
+    assert until_done(farm, **seldom).returncode == 0  # where nothing else wakes it
+
+
 def test_an_empty_folder_ends_with_0(farm: Farm) -> None:
     assert until_done(farm).returncode == 0
 
