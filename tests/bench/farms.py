@@ -109,13 +109,8 @@ class Farm:
             **environ,
         )
 
-    def supervise(self, workers: int, **environ: str) -> Used:
-        """`farm supervise` until all is done."""
-        supervise = ["supervise", ".", "-j", str(workers), "--until-done"]
-        return finish(self.start(*supervise, **environ))
-
     def work(self, workers: int, **environ: str) -> Used:
-        """The same workers without a supervisor."""
+        """So many workers, without a supervisor, until all is done."""
         started = [self.worker(**environ) for _ in range(workers)]
         used = [finish(popen) for popen in started]
         seconds, processor = zip(*used, strict=True)

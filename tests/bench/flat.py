@@ -1,7 +1,8 @@
 """Is it flat? What farm does in a folder with much in it, or with nothing to do.
 
 latency    drop to start in an idle farm with many finished tasks
-idle       what that farm costs while nothing happens
+idle       what that farm costs while nothing happens, once its start is over: each
+           process looks at the folder then, and the supervisor does so again 5 s later
 backlog    start, throughput and memory with more and more ready tasks
 status     `farm status` with tasks of all kinds
 """
@@ -11,6 +12,7 @@ import math
 import statistics
 import subprocess
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,9 +35,9 @@ from tests.bench.farms import (
 from tests.bench.table import Row, less_than
 
 HEARTBEAT = 2.0  # seconds, as farm's settings have it
-CALM = 2.0  # seconds in which an idle farm must do nearly nothing to be idle
+CALM = 4.0  # seconds in which an idle farm must do nearly nothing to be at rest
 NEARLY = 0.02  # seconds of processor time
-LOOKS = 5  # one that is not calm after so many never is
+STEP = 0.5  # seconds between two looks at whether it is
 FEW = 10_000  # ready tasks, to which the largest backlog is compared
 LIMITS = {100_000: 0.5, 1_000_000: 5.0}  # tasks -> seconds of `farm status`
 TICK = 0.02  # seconds; the clock of mtimes goes in steps
@@ -52,9 +54,12 @@ def idle(bench: Bench) -> Row:
     )
     farm = Farm(bench.fresh())
     folders.finish(farm, count)
-    supervisor = farm.start("supervise", ".", "-j", str(WORKERS))
+    began, supervisor = time.time(), farm.start("supervise", ".", "-j", str(WORKERS))
     try:
-        _rest(row, settle(supervisor), seconds)
+        crew = settle(supervisor)
+        row.add("left out: until it is at rest", "s", [time.time() - began])
+        row.add("left out: processor time until then", "s", [_processor(crew)])
+        _rest(row, crew, seconds)
         waits = sorted(_drop_some(farm, bench))
     finally:
         stop(supervisor)
@@ -107,16 +112,17 @@ def _drop_one(farm: Farm, number: int, bench: Bench) -> float:
 
 
 def settle(supervisor: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    """Until supervisor and workers do nearly nothing, or no less than at first."""
+    """Until supervisor and workers have done nearly nothing for a while."""
     leader = psutil.Process(supervisor.pid)
     wait_until(lambda: len(leader.children()) == WORKERS, "the workers")
     crew = [leader, *leader.children()]
-    used = _processor(crew)
-    for _ in range(LOOKS):
-        time.sleep(CALM)
-        before, used = used, _processor(crew)
-        if used - before < NEARLY:
-            break
+    seen = deque([_processor(crew)], maxlen=1 + round(CALM / STEP))
+
+    def at_rest() -> bool:
+        seen.append(_processor(crew))
+        return len(seen) == seen.maxlen and seen[-1] - seen[0] < NEARLY
+
+    wait_until(at_rest, "an idle farm", STEP)
     return crew
 
 

@@ -3,9 +3,11 @@
 Python imports this file when it starts, if its folder is on PYTHONPATH. Without one
 of these variables it does nothing:
 
-    BENCH_WITHOUT=journal       ended attempts are noted nowhere
-    BENCH_WITHOUT=heartbeats    the heart does not beat
+    BENCH_PARTS=FOLDER          what a process takes of processor time, and its duties
     BENCH_SAMPLES=PATH          where a worker's Python is, a thousand times a second
+
+The parts are written at the process's end into a file named after it: "all", and the
+threads' time inside "journal" and "heartbeats", as the kernel counts both.
 
 The sampler is a thread over `sys._current_frames`. It sees the main thread when that
 gives the interpreter's lock away, which is at system calls and, with the short switch
@@ -13,9 +15,11 @@ interval set here, within 50 µs elsewhere: a little more often at calls than is
 """
 
 import atexit
+import json
 import os
 import sys
 import threading
+import time
 from collections import Counter
 from types import FrameType
 
@@ -23,18 +27,33 @@ EVERY = 0.001  # seconds
 SWITCH = 0.00005  # seconds
 
 
-def leave_out(part: str) -> None:
-    """Take one duty from the workers."""
-    if part == "journal":
-        from farm.journal import Journal  # noqa: PLC0415 - only where it is wanted
+def count_parts(folder: str) -> None:
+    """Note, from now to the end, what the duties of a worker take."""
+    from farm.heart import Heart  # noqa: PLC0415 - only where it is wanted
+    from farm.journal import Entry, Journal  # noqa: PLC0415 - the same
 
-        Journal.append = lambda self, entry: None  # type: ignore[method-assign]
-    elif part == "heartbeats":
-        from farm.heart import Heart  # noqa: PLC0415 - only where it is wanted
+    spent = {"journal": 0.0, "heartbeats": 0.0}
+    append, run = Journal.append, Heart.run
 
-        Heart.run = lambda self: None  # type: ignore[method-assign]
-    else:
-        sys.exit(f"BENCH_WITHOUT: there is no part {part}")
+    def counted_append(journal: Journal, entry: Entry) -> None:
+        began = time.thread_time()
+        try:
+            append(journal, entry)
+        finally:
+            spent["journal"] += time.thread_time() - began
+
+    def counted_run(heart: Heart) -> None:
+        run(heart)
+        spent["heartbeats"] += time.thread_time()
+
+    def write() -> None:
+        found = spent | {"all": time.process_time()}
+        with open(f"{folder}/{os.getpid()}", "w") as file:  # noqa: PTH123 - no more than needed
+            json.dump(found, file)
+
+    Journal.append = counted_append  # type: ignore[assignment, method-assign]
+    Heart.run = counted_run  # type: ignore[assignment, method-assign]
+    atexit.register(write)
 
 
 def sample(path: str) -> None:
@@ -67,7 +86,7 @@ def names(frame: FrameType | None) -> list[str]:
     return found
 
 
-if part := os.environ.get("BENCH_WITHOUT"):
-    leave_out(part)
+if folder := os.environ.get("BENCH_PARTS"):
+    count_parts(folder)
 if path := os.environ.get("BENCH_SAMPLES"):
     sample(path)
