@@ -323,5 +323,10 @@ def advanced(report: Report, ended: dict[str, Status]) -> Report:
     counts[State.RUNNING], counts[State.WAITING] = len(running), len(waiting)
     counts[State.READY] = max(0, total - over - len(running) - len(waiting))
     return msgspec.structs.replace(
-        report, total=total, counts=dict(counts), running=running, waiting=waiting
+        report,
+        total=total,
+        counts=dict(counts),
+        running=running,
+        waiting=waiting,
+        unread=min(report.unread, counts[State.READY]),
     )

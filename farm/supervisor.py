@@ -45,7 +45,8 @@ from farm.words import counted
 
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
 SMALL = 1_000  # files; a folder with more is first looked at when its workers are
-FIRST_LOOK = 5.0  # ... so many seconds old: they look at it themselves
+FIRST_LOOK = 5.0  # ... so many seconds old, as they look at it themselves; but a live
+# screen is not to stay empty
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
 
@@ -84,7 +85,8 @@ class Supervisor:
         self._journal = Reader(project, from_now=True)
         self._survey = Survey(project)
         self._report: Report | None = None  # before the first look
-        late = time.monotonic() + FIRST_LOOK * holds_more(project.tasks, SMALL)
+        waits = not screen.is_live and holds_more(project.tasks, SMALL)
+        late = time.monotonic() + FIRST_LOOK * waits
         self._looks = Looks(late, late)
         self._sweep_due = self._vitals_due = self._trim_due = 0.0
         self._traces: tuple[int, ...] = ()  # as of the last look
