@@ -73,8 +73,11 @@ class Queue:
 
     # -- looking -------------------------------------------------------------
 
-    def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> None:  # noqa: B008 - frozen
-        """Look at the whole folder and put what is ready in order."""
+    def refresh(self, now: float, tick: float, stripe: Stripe = Stripe()) -> bool:  # noqa: B008 - frozen
+        """Look at the whole folder and put what is ready in order.
+
+        Whether a folder had to be listed again; else it was a matter of a few `stat`.
+        """
         moved = self._listing.refresh()
         self._judge.look(now, tick)
         if moved:
@@ -90,6 +93,7 @@ class Queue:
         self._read(self._others, room)
         self._judge.find_cycles(self._looks.values())
         self._sort(now, tick, stripe)
+        return moved
 
     def read_on(self, now: float, tick: float) -> None:
         """Read more files if few are left, behind their equals; no look at the folder."""

@@ -11,6 +11,7 @@ beats in a thread of its own.
 import errno
 import os
 import time
+import zlib
 from contextlib import suppress
 from typing import Self
 
@@ -44,6 +45,9 @@ REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
 IDLE_LOOK = 5.0  # seconds; an idle worker looks by itself, for mounts without events
 BLIND_LOOK = 1.0  # seconds; the same where no file events are to be had
 IDLE_SHARE = 50  # ... but neither for 50 times as long as the last listing took
+SPREAD = (
+    0.5  # ... and each waits up to a half longer, by its name: not all look at once
+)
 
 
 class Worker:
@@ -188,11 +192,13 @@ class Worker:
     def refresh(self) -> None:
         """Look at the whole folder."""
         began = time.monotonic()
-        self.queue.refresh(time.time(), began, self._stripe())
+        moved = self.queue.refresh(time.time(), began, self._stripe())
         if self.queue.drains:
             self.stop.ask_once(DRAIN)
         self.listed_at = time.monotonic()
-        self.listing_took = self.listed_at - began
+        took = self.listed_at - began
+        # A look at a folder where nothing happened is quick, and the next one may not be.
+        self.listing_took = took if moved else max(took, self.listing_took)
 
     def stop_watching(self) -> None:
         """A busy worker watches no files."""
@@ -214,7 +220,9 @@ class Worker:
     def longest_sleep(self) -> float:
         """Seconds after which an idle worker looks by itself, whatever events tell."""
         least = IDLE_LOOK if self.events else BLIND_LOOK
-        return max(least, IDLE_SHARE * self.listing_took)
+        # A task that is dropped during one's look, which may be long, is for the others.
+        spread = SPREAD * zlib.crc32(self.life.name.encode()) / 2**32
+        return (1 + spread) * max(least, IDLE_SHARE * self.listing_took)
 
     def _look_is_due(self) -> bool:
         age = time.monotonic() - self.listed_at

@@ -110,6 +110,16 @@ def test_a_task_file_that_was_deleted_is_forgotten(folder: Folder) -> None:
     assert folder.look() == []
 
 
+def test_a_look_says_whether_a_folder_had_to_be_listed(folder: Folder) -> None:
+    folder.drop("a")
+    os.utime(folder.project.tasks, (NOW - 60, NOW - 60))
+    looks = [folder.queue.refresh(NOW, TICK) for _ in range(2)]
+    folder.drop("b")
+
+    assert looks == [True, False]
+    assert folder.queue.refresh(NOW, TICK)
+
+
 def test_names_that_are_never_tasks_are_left_alone(folder: Folder) -> None:
     for name in (".hidden.json", "notes.txt", "x.result.json", ".git/a.json"):
         path = Path(folder.project.tasks, name)
