@@ -387,7 +387,7 @@ def test_a_hook_that_is_just_being_started_does_not_belong_to_the_task_that_fail
     for name in ("a", "b"):
         farm.drop(name, call="beside:nothing")
     farm.drop("c", call="beside:fail")
-    slowly = ["-f", *inject("setsid", "delay_enter=300000")]
+    slowly = ["-f", "--seccomp-bpf", *inject("setsid", "delay_enter=1500000")]
     work_traced(farm, tmp_path / "trace", slowly)
 
     assert farm.status_of("c") == "failed"
