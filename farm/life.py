@@ -188,11 +188,14 @@ class Life:
                 os.close(fd)
 
     def end(self) -> None:
-        """Die tidily: the file goes first, so nobody sees it unlocked."""
+        """Die tidily: the file goes before the lock, so nobody sees it unlocked.
+
+        Before it goes all that is found by it: we may be killed in the middle.
+        """
         if self._fd < 0:
             return
-        disk.unlink(self._project.life_path(self.name))
         disk.unlink(self._project.health_path(self.name))
+        disk.unlink(self._project.life_path(self.name))
         self.forget()
 
 

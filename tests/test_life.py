@@ -58,6 +58,18 @@ def test_a_tidy_end_leaves_nothing(project: Project, alive: Life) -> None:
     assert list(Path(project.tmp).iterdir()) == []
 
 
+def test_the_file_by_which_all_else_is_found_goes_last(
+    project: Project, alive: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(project.health_path("ada")).touch()
+    gone: list[str] = []
+    monkeypatch.setattr("farm.disk.unlink", gone.append)
+
+    alive.end()
+
+    assert gone == [project.health_path("ada"), project.life_path("ada")]
+
+
 def test_an_end_may_be_repeated(alive: Life) -> None:
     alive.end()
 

@@ -97,7 +97,7 @@ def broken_promises(project: Farm, stem: Stem, past: int) -> list[str]:
     before, runs_before = result_of(project), ran(project)
     code = stem.finish(project)
     result = result_of(project) or {"status": None, "attempts": []}
-    ends = whys(result)
+    ends, left = whys(result), left_over(project)
     promises = {
         "the other worker ends well": code == 0,
         "the task succeeded": result["status"] == "succeeded",
@@ -108,7 +108,7 @@ def broken_promises(project: Farm, stem: Stem, past: int) -> list[str]:
         "every attempt that ran is told": len(ran(project)) + past <= len(ends),
         "one death costs one attempt": past <= ends.count("lost") <= past + 1,
         "one failure is told once": ends.count("failed") <= 1,
-        "nothing is left over": left_over(project) == [],
+        f"nothing is left over ({', '.join(left)})": left == [],
     }
     return [promise for promise, kept in promises.items() if not kept]
 
