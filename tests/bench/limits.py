@@ -45,7 +45,6 @@ class Measured(NamedTuple):
     name: str
     size: int
     seconds: float  #: from the start of the first to the end of the last
-    peak_mb: float  #: the memory of the one that took most
     ended: Ends
     wanted: Ends
 
@@ -167,7 +166,6 @@ LIMITS = {
     "one that needs all": Limit(10_000, drop_gather),
     "chain": Limit(10_000, drop_chain),
     "chain backwards": Limit(10_000, drop_chain_backwards),
-    # The last: a process is told to take at least what took the one that started it.
     "task files of 10 MB": Limit(3, drop_big),
 }
 
@@ -181,7 +179,6 @@ def limits(bench: Bench) -> Row:
         measured = measure(name, bench.room_for(2 * size), size)
         right += measured.right
         row.add(f"{size:,} {name}", "s", [measured.seconds])
-        row.add(f"{size:,} {name}: memory", "MB", [measured.peak_mb])
         if not measured.right:
             row.notes.append(f"{name}: {measured.ended}, not {measured.wanted}")
     row.targets.append(at_least("ended right", len(LIMITS), [right], "limits"))
@@ -198,20 +195,20 @@ def measure(name: str, lab: Path, size: int, workers: int = 1) -> Measured:
     (project / "quick.py").write_text("def nothing() -> None: ...\n")
     try:
         wanted = LIMITS[name].drop(project / "tasks", size)
-        seconds, peak_mb = work(project, workers)
-        return Measured(name, size, seconds, peak_mb, ended_in(project), wanted)
+        seconds = work(project, workers)
+        return Measured(name, size, seconds, ended_in(project), wanted)
     finally:
         # shutil.rmtree goes no deeper than Python's own stack.
         subprocess.run(["rm", "-rf", str(project)], check=True)
 
 
-def work(project: Path, workers: int) -> tuple[float, float]:
-    """Let workers do all there is: seconds, and the memory of the biggest in MB."""
+def work(project: Path, workers: int) -> float:
+    """Let workers do all there is: seconds."""
     began = time.perf_counter()
     there = [start_worker(project, f"worker-{n}.log") for n in range(workers)]
-    peak = max(map(wait_for, there))
-    scale = 2**20 if sys.platform == "darwin" else 2**10  # of bytes, of kilobytes
-    return time.perf_counter() - began, peak / scale
+    for popen in there:
+        popen.wait()
+    return time.perf_counter() - began
 
 
 def start_worker(project: Path, log: str) -> "subprocess.Popen[bytes]":
@@ -226,13 +223,6 @@ def start_worker(project: Path, log: str) -> "subprocess.Popen[bytes]":
             stdout=out,
             stderr=out,
         )
-
-
-def wait_for(popen: "subprocess.Popen[bytes]") -> int:
-    """Wait until a process ends: its memory at most, as the system counts it."""
-    _, status, used = os.wait4(popen.pid, 0)
-    popen.returncode = os.waitstatus_to_exitcode(status)
-    return used.ru_maxrss
 
 
 def ended_in(project: Path) -> Ends:
