@@ -69,9 +69,16 @@ def _work_on(worker: Worker, item: Ready | Doomed) -> None:
         worker.queue.forget(task_id)
         return
     if ending is not None:
-        again = ending.until if ending.end is End.RETRY else None
-        worker.queue.ended(ending.id, again, time.time(), time.monotonic())
+        _learn_ending(worker, ending)
         worker.record(ending)
+
+
+def _learn_ending(worker: Worker, ending: Ending) -> None:
+    if ending.end is End.FENCED:  # perhaps by nobody's result: its ledger was deleted
+        worker.queue.forget(ending.id)
+        return
+    again = ending.until if ending.end is End.RETRY else None
+    worker.queue.ended(ending.id, again, time.time(), time.monotonic())
 
 
 def _conclude(worker: Worker, item: Doomed) -> Ending | None:

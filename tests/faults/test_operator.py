@@ -499,3 +499,28 @@ def test_a_living_worker_of_a_newer_farm_keeps_what_it_holds(farm: Farm) -> None
     assert while_it_lives is None
     assert whys(result) == ["lost", "succeeded"]
     assert "Traceback" not in said(farm)
+
+
+SETTLED = """
+import sys
+from farm import listing
+from farm.cli import run
+
+listing._RACY_NS = listing._COARSE_NS = -(10**18)
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.fault(20)
+@each_kind
+def test_what_was_fenced_by_nobodys_result_runs_again_though_no_folder_moves(
+    farm: Farm, kind: str
+) -> None:
+    gate = drop_held(farm, kind)
+    farm.start_python("-c", SETTLED, "worker", str(farm.root))
+    gate.wait_reached()
+    remove_locks(farm)
+    gate.open()
+    farm.wait_for("succeeded", "job")
+
+    assert "was not ours any more" in farm.describe()
