@@ -24,7 +24,7 @@ from farm.trust import OPEN_TO_ALL
 
 # RACE: a folder that changed so lately may change again within one tick of the clock
 # that its file system writes down, and nobody sees it by the time alone.
-_RACY_NS = 20_000_000  # ticks of a kernel that is ours
+_RACY_NS = 2_000_000_000  # 20 ms lost an edit and a folder made anew
 _COARSE_NS = 2_000_000_000  # ... of FAT and of servers; others write whole seconds
 _SECOND_NS = 1_000_000_000
 _LONGEST_NAME = 255  # bytes

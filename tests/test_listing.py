@@ -143,12 +143,6 @@ def test_a_folder_that_changed_within_a_tick_of_its_clock_is_read_again(
     assert look_twice(project, looks, changed, after) == [""]
 
 
-def test_a_folder_that_changed_some_ticks_ago_is_not(
-    project: Project, looks: Looks
-) -> None:
-    assert look_twice(project, looks, PART, 25 * MS) == []
-
-
 def test_a_second_change_within_a_tick_is_seen(project: Project, looks: Looks) -> None:
     put(project, "a.json")
     look_twice(project, looks, PART, 15 * MS)
