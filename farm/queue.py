@@ -351,7 +351,7 @@ class Queue:
     def refused(self, task_id: str, tick: float, until: float = 0.0) -> None:
         """A claim was refused: held by somebody, or delayed until POSIX `until`."""
         if until:
-            self._judge.delay(task_id, until)
+            self._judge.delay(task_id, self.sha256_of(task_id), until)
         else:
             self._judge.hold(task_id, tick)
 
@@ -361,9 +361,10 @@ class Queue:
 
     def ended(self, task_id: str, until: float | None, now: float, tick: float) -> None:
         """One of ours ended; with a time it runs again then, else it is final."""
+        ran = self.sha256_of(task_id)
         self.forget(task_id)
         if until is not None:
-            self._judge.delay(task_id, until)
+            self._judge.delay(task_id, ran, until)
             return
         self._results.add(task_id)
         self._ends.forget(task_id)

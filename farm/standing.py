@@ -124,7 +124,8 @@ class Judge:
         self._control = Control(project)
         self._orders = Orders()
         self._cycles: dict[str, list[str]] = {}
-        self._delayed: dict[str, float] = {}  # id -> POSIX seconds
+        # id -> digest, POSIX seconds: other bytes do not wait for these
+        self._delayed: dict[str, tuple[str | None, float]] = {}
         self._held: dict[str, float] = {}  # id -> tick of the refusal
         self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
         self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
@@ -151,9 +152,9 @@ class Judge:
         for circle in circles({i: n for i, n in wanted.items() if n}, self.needs):
             self._cycles |= dict.fromkeys(circle, circle)
 
-    def delay(self, task_id: str, until: float) -> None:
-        """It may not run again before POSIX `until`."""
-        self._delayed[task_id] = until
+    def delay(self, task_id: str, sha256: str | None, until: float) -> None:
+        """These bytes of it may not run again before POSIX `until`."""
+        self._delayed[task_id] = (sha256, until)
 
     def hold(self, task_id: str, tick: float) -> None:
         """Somebody had its lock at this moment."""
@@ -167,7 +168,7 @@ class Judge:
         """Its file or its result is not what we thought."""
         self._held.pop(task_id, None)
         self._still.pop(task_id, None)
-        self._delayed.pop(task_id, None)  # other bytes do not wait for these
+        self._delayed.pop(task_id, None)
 
     # -- asking --------------------------------------------------------------
 
@@ -214,8 +215,9 @@ class Judge:
         not_before = look.task.not_before if look.task else None
         if not_before is not None and not_before > now:
             return Waiting("not before its time", not_before)
-        if self._delayed.get(look.id, 0.0) > now:
-            return Waiting("its next attempt has its time", self._delayed[look.id])
+        sha256, until = self._delayed.get(look.id, (None, 0.0))
+        if sha256 == look.sha256 and until > now:
+            return Waiting("its next attempt has its time", until)
         held = self._held.get(look.id)
         if held is not None and tick - held < LOOK_AGAIN:
             return Waiting("somebody holds it", now + LOOK_AGAIN - (tick - held))

@@ -295,6 +295,17 @@ def test_a_task_of_ours_that_is_retried_waits_for_its_time(folder: Folder) -> No
     assert folder.look(NOW + 10, TICK + 10) == ["a"]
 
 
+def test_other_bytes_do_not_wait_for_the_failure_of_those_that_ran(
+    folder: Folder,
+) -> None:
+    folder.drop("a")
+    folder.look()
+    folder.drop("a", labels=["edited while it ran"])
+    folder.queue.ended("a", NOW + 1000, NOW, TICK)
+
+    assert folder.look() == ["a"]
+
+
 def test_an_empty_folder_is_quiet(folder: Folder) -> None:
     folder.look()
 

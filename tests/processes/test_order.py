@@ -81,6 +81,19 @@ def test_a_delay_is_noted_and_shown_while_it_lasts(farm: Farm) -> None:
     assert waiting["until"] is not None
 
 
+def test_a_task_that_was_edited_while_it_failed_does_not_wait(farm: Farm) -> None:
+    delay = {"max": 1, "base_delay": 3600, "max_delay": 3600}
+    gate = farm.gate()
+    farm.drop("job", run=f"{gate.command}; exit 3", retries=delay)
+    farm.start_worker()
+    gate.wait_reached()
+    farm.drop("job", run="true")
+    gate.open()
+    result = farm.wait_for("succeeded", "job")
+
+    assert whys(result) == ["succeeded"]
+
+
 def test_an_edited_task_does_not_wait_for_its_former_failures(farm: Farm) -> None:
     delay = {"max": 1, "base_delay": 3600, "max_delay": 3600}
     farm.drop("job", run="exit 3", retries=delay)
