@@ -23,10 +23,9 @@ from farm.project import RESULT, TASK, Project, id_fault
 from farm.trust import OPEN_TO_ALL
 
 # RACE: a folder that changed so lately may change again within one tick of the clock
-# that its file system writes down, and nobody sees it by the time alone.
-_RACY_NS = 2_000_000_000  # 20 ms lost an edit and a folder made anew
-_COARSE_NS = 2_000_000_000  # ... of FAT and of servers; others write whole seconds
-_SECOND_NS = 1_000_000_000
+# that its file system writes down, and nobody sees it by the time alone. FAT's ticks
+# last 2 s; a busy host may keep those of a virtual machine back.
+_RACY_NS = 2_000_000_000
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
 _PLAIN = 50  # letters; a shorter id of plain text is never at fault
@@ -61,7 +60,7 @@ class Listing:
 
     def refresh(self) -> bool:
         """Look again; whether any folder was read anew or is gone."""
-        before, self._seen, changed = self._seen, {}, False
+        before, found, changed = self._seen, {}, False
         queue = [""]
         while queue:
             name = queue.pop()
@@ -69,11 +68,12 @@ class Listing:
             if seen is None:
                 continue
             changed |= seen is not before.get(name)
-            self._seen[name] = seen
+            found[name] = seen
             queue.extend(seen.folder.folders)
-        changed |= before.keys() != self._seen.keys()
+        self._seen = found
+        changed |= before.keys() != found.keys()
         if changed:
-            self.folders = {name: seen.folder for name, seen in self._seen.items()}
+            self.folders = {name: seen.folder for name, seen in found.items()}
         return changed
 
     def _look(self, name: str, before: _Seen | None) -> _Seen | None:
@@ -89,8 +89,7 @@ class Listing:
             mtime = now.st_mtime_ns
             if before and before.settled and before.mtime_ns == mtime:
                 return before
-            racy = _racy_ns(mtime, network=self._project.network)
-            settled = time.time_ns() - mtime > racy
+            settled = time.time_ns() - mtime > _RACY_NS
             return _Seen(_read_folder(path, name), mtime, settled)
         except (FileNotFoundError, NotADirectoryError):
             return None  # removed while we looked: nothing is in it
@@ -109,11 +108,6 @@ class Listing:
         """Names that can never be tasks, each with the reason."""
         every = (folder.unusable for folder in self.folders.values())
         return {_legible(name): why for each in every for name, why in each.items()}
-
-
-def _racy_ns(mtime: int, *, network: bool) -> int:
-    """How long after a change another one may have the same time as this."""
-    return _COARSE_NS if network or mtime % _SECOND_NS == 0 else _RACY_NS
 
 
 def _legible(name: str) -> str:
