@@ -65,6 +65,7 @@ class Queue:
         self._doomed: list[Doomed] = []
         self._needed_by: dict[str, set[str]] = {}
         self._globs: set[str] = set()  # those among what is needed
+        self._moved = True  # folders were listed again since all of this was known
         self._tasks: set[str] = set()
         self._named: Set[str] = frozenset()  # results by their names alone
         self._results: set[str] = set()
@@ -78,7 +79,8 @@ class Queue:
 
         Whether a folder had to be listed again; else it was a matter of a few `stat`.
         """
-        moved = self._listing.refresh()
+        self._moved |= self._listing.refresh()
+        moved = self._moved
         self._judge.look(now, tick)
         if moved:
             self._tasks, self._named = self._listing.tasks(), self._listing.results()
@@ -93,6 +95,7 @@ class Queue:
         self._read(self._others, room)
         self._judge.find_cycles(self._looks.values())
         self._sort(now, tick, stripe)
+        self._moved = False  # only now: the next look makes up for one that failed
         return moved
 
     def read_on(self, now: float, tick: float) -> None:

@@ -1,5 +1,6 @@
 """The queue: what is ready, and what the rest waits for."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -118,6 +119,25 @@ def test_a_look_says_whether_a_folder_had_to_be_listed(folder: Folder) -> None:
 
     assert looks == [True, False]
     assert folder.queue.refresh(NOW, TICK)
+
+
+def test_a_look_makes_up_for_one_that_failed(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_anything: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    folder.drop("a")
+    folder.drop("b")
+    folder.result("b", "invalid", sha256="of other bytes")
+    os.utime(folder.project.tasks, (NOW - 60, NOW - 60))
+    for step in ("farm.results._is_empty", "farm.queue.read_look"):
+        monkeypatch.setattr(step, fail)
+        with pytest.raises(OSError, match="Too many open files"):
+            folder.look()
+        monkeypatch.undo()
+
+    assert folder.look() == ["a", "b"]
 
 
 def test_names_that_are_never_tasks_are_left_alone(folder: Folder) -> None:
