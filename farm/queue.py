@@ -102,16 +102,9 @@ class Queue:
         """Read more files if few are left, behind their equals; no look at the folder."""
         if not self._unread or len(self._queued) > LOOK_AHEAD - READ_ON:
             return
-        ready = []
         # The others' may have been taken since they were listed; ours hardly.
-        for look in self._read(self._unread, LOOK_AHEAD - len(self._queued)):
-            standing = self._judge.standing(look, now, tick)
-            if isinstance(standing, Ready):
-                ready.append(look)
-            else:
-                self._put(look.id, standing)
-        self._queued.update((look.id, look) for look in ready)
-        behind = in_order(ready, self._stripe)[::-1]
+        read = self._read(self._unread, LOOK_AHEAD - len(self._queued))
+        behind = in_order(self._ready_among(read, now, tick), self._stripe)[::-1]
         self._ready = sorted(behind + self._ready, key=priority)
 
     def touch(self, ids: Iterable[str], now: float, tick: float) -> None:
@@ -186,15 +179,22 @@ class Queue:
     def _sort(self, now: float, tick: float, stripe: Stripe) -> None:
         self.waiting, self._doomed, self._needed_by = {}, [], {}
         self._queued, self._globs = {}, set()
+        ready = self._ready_among(self._looks.values(), now, tick)
+        self._ready = in_order(ready, stripe)[::-1]
+
+    def _ready_among(
+        self, looks: Iterable[Look], now: float, tick: float
+    ) -> list[Look]:
+        """Those that may be claimed; the others get their places."""
         ready = []
-        for look in self._looks.values():
+        for look in looks:
             standing = self._judge.standing(look, now, tick)
             if isinstance(standing, Ready):
                 ready.append(look)
             else:
                 self._put(look.id, standing)
         self._queued.update((look.id, look) for look in ready)
-        self._ready = in_order(ready, stripe)[::-1]
+        return ready
 
     def _put(self, task_id: str, standing: Doomed | Waiting) -> None:
         if isinstance(standing, Doomed):

@@ -45,9 +45,7 @@ REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
 IDLE_LOOK = 5.0  # seconds; an idle worker looks by itself, for mounts without events
 BLIND_LOOK = 1.0  # seconds; the same where no file events are to be had
 IDLE_SHARE = 50  # ... but neither for 50 times as long as the last listing took
-SPREAD = (
-    0.5  # ... and each waits up to a half longer, by its name: not all look at once
-)
+SPREAD = 0.5  # ... and up to a half longer, by the worker's name: not all at once
 
 
 class Worker:
