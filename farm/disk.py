@@ -9,7 +9,6 @@ are on the platter before the call returns: without it a power cut leaves
 JSON of people's files is read and written by orjson; farm's own records by msgspec.
 """
 
-import errno
 import os
 import stat
 from pathlib import Path
@@ -17,8 +16,6 @@ from pathlib import Path
 import orjson
 
 _CHUNK = 1 << 16  # bytes; nearly every file here is read by one call
-#: those of `errors.MACHINE` that last until somebody makes room, or mounts it anew
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _LEAST_ROOM = 1 << 12  # bytes; what most file systems give out at once
 FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business
 FOLDER_MODE = 0o700

@@ -17,20 +17,17 @@ a traceback for one of these.
 
 import errno
 
+#: Errors of a disk that last until somebody makes room, or mounts it anew.
+FULL = frozenset({errno.EDQUOT, errno.ENOSPC, errno.EROFS})
 #: Errors of the machine, which no task can help: its disk, memory, descriptors, processes.
-MACHINE = frozenset(
-    {
-        errno.EAGAIN,
-        errno.EDQUOT,
-        errno.EFBIG,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.ENOSPC,
-        errno.EROFS,
-    }
-)
+MACHINE = FULL | {
+    errno.EAGAIN,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+}
 
 
 class FarmError(Exception):

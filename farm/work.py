@@ -20,7 +20,7 @@ import msgspec
 from farm import claim, commit, disk, rescue, retention, runners
 from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
-from farm.errors import LedgerError
+from farm.errors import FULL, LedgerError
 from farm.job import Job, end_everything
 from farm.result import Error, Outcome
 from farm.standing import Doomed, Ready
@@ -167,7 +167,7 @@ def _disk_refuses(worker: Worker) -> str:
     try:
         disk.try_room(worker.project.aside_path(worker.life.name, "room"))
     except OSError as error:
-        return f"{error.strerror}" if error.errno in disk.NO_ROOM else ""
+        return f"{error.strerror}" if error.errno in FULL else ""
     return ""
 
 
