@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,13 @@ import pytest
 from farm.life import Life
 from farm.project import Project
 from tests.driver import Farm
+
+
+def pytest_configure() -> None:
+    """Let what tests start hear Ctrl-C and a terminal's end, under `nohup` and `&` too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
