@@ -219,8 +219,10 @@ class Farm:
 
     def status_of(self, task_id: str) -> str | None:
         """How a task ended; None while it did not."""
-        path = self.result_path(task_id)
-        return str(self.result(task_id)["status"]) if path.exists() else None
+        try:
+            return str(self.result(task_id)["status"])
+        except FileNotFoundError:
+            return None
 
     def wait_for(
         self, status: str, *task_ids: str, timeout: float = 30.0
