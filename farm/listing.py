@@ -22,10 +22,9 @@ from farm import disk
 from farm.project import RESULT, TASK, Project, id_fault
 from farm.trust import OPEN_TO_ALL
 
-# RACE: a folder that changed so lately may change again within one tick of the clock
-# that its file system writes down, and nobody sees it by the time alone. FAT's ticks
-# last 2 s; a busy host may keep those of a virtual machine back.
-_RACY_NS = 2_000_000_000
+_COARSE_CLOCK = 5  # Linux' CLOCK_REALTIME_COARSE, which Python does not name
+_COARSE_NS = 2_000_000_000  # how exact the times of FAT and of servers may be
+_SECOND_NS = 1_000_000_000
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
 _PLAIN = 50  # letters; a shorter id of plain text is never at fault
@@ -89,7 +88,7 @@ class Listing:
             mtime = now.st_mtime_ns
             if before and before.settled and before.mtime_ns == mtime:
                 return before
-            settled = time.time_ns() - mtime > _RACY_NS
+            settled = _has_settled(mtime, network=self._project.network)
             return _Seen(_read_folder(path, name), mtime, settled)
         except (FileNotFoundError, NotADirectoryError):
             return None  # removed while we looked: nothing is in it
@@ -108,6 +107,20 @@ class Listing:
         """Names that can never be tasks, each with the reason."""
         every = (folder.unusable for folder in self.folders.values())
         return {_legible(name): why for each in every for name, why in each.items()}
+
+
+def _has_settled(mtime: int, *, network: bool) -> bool:
+    """Whether all that changes from now on in a folder will show in its mtime.
+
+    RACE: a folder may change again within one tick of the clock that its file system
+    writes down, and nobody sees it by the time alone. The kernel's own stamps are of its
+    coarse clock or later, so what comes after a tick of that is told apart, however
+    long a busy host keeps the ticks of a virtual machine back. Servers have clocks of
+    their own, and some file systems write whole seconds.
+    """
+    if network or mtime % _SECOND_NS == 0:
+        return time.time_ns() - mtime > _COARSE_NS
+    return time.clock_gettime_ns(_COARSE_CLOCK) > mtime
 
 
 def _legible(name: str) -> str:

@@ -28,6 +28,9 @@ class Looks:
 
         monkeypatch.setattr(module, "_read_folder", read)
         monkeypatch.setattr(time, "time_ns", lambda: self.now)
+        monkeypatch.setattr(
+            time, "clock_gettime_ns", lambda clock: {5: self.now}[clock]
+        )
 
     def look(self) -> list[str]:
         """Which folders one more look has read."""
@@ -118,36 +121,47 @@ def test_only_the_folder_that_changed_is_read_again(
     assert looks.listing.tasks() == {"t/a", "u/b", "u/c"}
 
 
-CHANGED = 1_700_000_000_123_456_789  # POSIX nanoseconds
-MS = 1_000_000  # nanoseconds
+WHOLE, PART = 1_700_000_000_000_000_000, 1_700_000_000_123_456_789  # of a second
+COARSE = 2_000_000_000  # nanoseconds
 
 
-def look_twice(project: Project, looks: Looks, after: int) -> list[str]:
+def look_twice(project: Project, looks: Looks, changed: int, after: int) -> list[str]:
     """Look so long after a change, then once more: which folders are read again."""
-    os.utime(project.tasks, ns=(CHANGED, CHANGED))
-    looks.now = CHANGED + after
+    os.utime(project.tasks, ns=(changed, changed))
+    looks.now = changed + after
     looks.look()
     return looks.look()
 
 
-@pytest.mark.parametrize("after", [15 * MS, 1999 * MS])
-def test_a_folder_that_changed_within_the_longest_tick_is_read_again(
-    project: Project, looks: Looks, after: int
+@pytest.mark.parametrize(
+    ("changed", "tick", "network"),
+    [(PART, 0, False), (PART, COARSE, True), (WHOLE, COARSE, False)],
+    ids=["here", "on a server", "where times are whole seconds"],
+)
+def test_a_folder_is_read_again_until_its_clock_has_ticked_since_it_changed(
+    project: Project, looks: Looks, changed: int, tick: int, *, network: bool
 ) -> None:
-    assert look_twice(project, looks, after) == [""]
+    project.network = network
+
+    assert look_twice(project, looks, changed, tick) == [""]
+    assert look_twice(project, looks, changed, tick + 1) == []
 
 
-def test_a_folder_that_changed_longer_ago_is_not(
-    project: Project, looks: Looks
-) -> None:
-    assert look_twice(project, looks, 2001 * MS) == []
+def test_no_second_change_goes_unseen_however_soon_it_comes(project: Project) -> None:
+    listing = Listing(project)
+    for number in range(300):  # by the kernel's own clock and stamps
+        listing.refresh()
+        put(project, f"{number}.json")
+        listing.refresh()
+
+        assert len(listing.tasks()) == number + 1
 
 
 def test_a_second_change_within_a_tick_is_seen(project: Project, looks: Looks) -> None:
     put(project, "a.json")
-    look_twice(project, looks, 15 * MS)
+    look_twice(project, looks, PART, 0)
     put(project, "b.json")
-    os.utime(project.tasks, ns=(CHANGED, CHANGED))
+    os.utime(project.tasks, ns=(PART, PART))
     looks.look()
 
     assert looks.listing.tasks() == {"a", "b"}
