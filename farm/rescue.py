@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from filelock import lock_descriptor
 
-from farm import control, disk, life, process, register
+from farm import control, disk, life, process, register, trial
 from farm.claim import Hold, Holder, Reason, hold, let_go, mark_of
 from farm.errors import LedgerError
 from farm.journal import REBUILT, note
@@ -129,9 +129,16 @@ def strays(
             maker = entry.name.split(".")[0]
             if maker == MOVED:
                 continue
-            if maker in dead or (maker not in spared and disk.is_old(entry, before)):
+            is_dead = maker in dead or _died_in_trial(maker)
+            if is_dead or (maker not in spared and disk.is_old(entry, before)):
                 found.append(entry.path)
     return found
+
+
+def _died_in_trial(name: str) -> bool:
+    """Whether this is of a trial of the mount, and who made it is seen dead."""
+    who = trial.maker(name)
+    return who is not None and process.is_here(who) and not process.is_alive(who)
 
 
 def was_unclean(project: Project, me: Identity) -> bool:

@@ -7,6 +7,7 @@ tries the same with the same functions, each on a `Bench` of its own.
 """
 
 import os
+import re
 import secrets
 from typing import Self
 
@@ -16,9 +17,11 @@ from farm import disk, life, process
 from farm.bell import Bell
 from farm.errors import MACHINE, MountError
 from farm.life import BEATS_TO_WAIT, LifeLock
+from farm.process import Identity
 from farm.project import CHECK, Project
 
 _CANARY = b"canary"
+_NAME = re.compile(r"check-([0-9a-f-]{36})-(\d+)-(\d+)-(\d+)-")
 NEEDS = (
     "farm needs flock and hard links there: use a local disk, or NFS mounted with"
     " locks (no `nolock`, no `local_lock`)"
@@ -28,12 +31,16 @@ NEEDS = (
 class Bench:
     """Names for the files of a trial, in `.farm/tmp` and in `tasks/`.
 
-    As a context manager it removes whatever was made under the names it gave.
+    As a context manager it removes whatever was made under the names it gave. The
+    names say whose it is (`maker`): a worker that is killed in a trial has no life
+    lock yet, by which one could see that it is dead.
     """
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._name = f"check-{os.getpid()}-{secrets.token_hex(4)}"
+        me = process.identify()
+        whose = f"{me.boot}-{me.pidns}-{me.pid}-{me.ticks}"
+        self._name = f"check-{whose}-{secrets.token_hex(4)}"
         self._given: list[str] = []
 
     def __enter__(self) -> Self:
@@ -60,6 +67,15 @@ class Bench:
         path = self.aside(what)
         disk.write_aside(path, _CANARY)
         return path
+
+
+def maker(name: str) -> Identity | None:
+    """Who made a file of this name for a trial; None if it is for something else."""
+    found = _NAME.match(name)
+    if found is None:
+        return None
+    boot, pidns, pid, ticks = found.groups()
+    return Identity("", boot, int(pidns), int(pid), int(ticks))
 
 
 def check_mount(project: Project) -> None:

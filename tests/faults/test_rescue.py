@@ -6,6 +6,7 @@ function of farm and then run `farm worker`. farm itself has no hooks for this.
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from farm.look import read_look
 from farm.project import Project
 from farm.states import Why
 from farm.stop import Stop, TaskCancelledError
+from farm.trial import Bench
 from tests.attempts import begin, end
 from tests.driver import Farm, whys
 from tests.lives import FOREIGN, lay_life_file
@@ -366,6 +368,33 @@ def test_what_somebody_just_makes_is_kept_whatever_age_ledgers_may_have(
     rescue.sweep(project, Holder.passing(), time.time(), max_age=0.0)
 
     assert file.exists()
+
+
+KILLED_IN_A_TRIAL = """
+import os, signal, sys
+from farm.project import Project
+from farm.trial import Bench
+
+Bench(Project.open(sys.argv[1])).file("lock")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_trial_left_goes_at_once_and_a_living_one_is_not_disturbed(
+    project: Project,
+) -> None:
+    command = [sys.executable, "-c", KILLED_IN_A_TRIAL, project.root]
+    died = subprocess.run(command, check=False)
+    left = list(Path(project.tmp).iterdir())
+    with Bench(project) as bench:
+        ours = Path(bench.file("lock"))
+        other_boot = ours.stem.replace(process.identify().boot, 36 * "0")
+        elsewhere = lay_temporary(project, other_boot, "young")
+        rescue.sweep(project, Holder.passing(), time.time())
+        kept = set(Path(project.tmp).iterdir())
+
+    assert (died.returncode, len(left)) == (-signal.SIGKILL, 1)
+    assert kept == {ours, elsewhere}
 
 
 def test_a_temporary_file_that_is_removed_meanwhile_disturbs_nobody(
