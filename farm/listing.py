@@ -23,7 +23,7 @@ from farm.project import RESULT, TASK, Project, id_fault
 from farm.trust import OPEN_TO_ALL
 
 _COARSE_CLOCK = 5  # Linux' CLOCK_REALTIME_COARSE, which Python does not name
-_COARSE_NS = 2_000_000_000  # how exact the times of FAT and of servers may be
+_LONGEST_TICK_NS = 2_000_000_000  # of FAT; servers are given as long
 _SECOND_NS = 1_000_000_000
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
@@ -119,7 +119,7 @@ def _has_settled(mtime: int, *, network: bool) -> bool:
     their own, and some file systems write whole seconds.
     """
     if network or mtime % _SECOND_NS == 0:
-        return time.time_ns() - mtime > _COARSE_NS
+        return time.time_ns() - mtime > _LONGEST_TICK_NS
     return time.clock_gettime_ns(_COARSE_CLOCK) > mtime
 
 

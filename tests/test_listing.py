@@ -122,7 +122,7 @@ def test_only_the_folder_that_changed_is_read_again(
 
 
 WHOLE, PART = 1_700_000_000_000_000_000, 1_700_000_000_123_456_789  # of a second
-COARSE = 2_000_000_000  # nanoseconds
+LONGEST = 2_000_000_000  # nanoseconds
 
 
 def look_twice(project: Project, looks: Looks, changed: int, after: int) -> list[str]:
@@ -135,7 +135,7 @@ def look_twice(project: Project, looks: Looks, changed: int, after: int) -> list
 
 @pytest.mark.parametrize(
     ("changed", "tick", "network"),
-    [(PART, 0, False), (PART, COARSE, True), (WHOLE, COARSE, False)],
+    [(PART, 0, False), (PART, LONGEST, True), (WHOLE, LONGEST, False)],
     ids=["here", "on a server", "where times are whole seconds"],
 )
 def test_a_folder_is_read_again_until_its_clock_has_ticked_since_it_changed(
