@@ -246,11 +246,12 @@ def leftovers(project: Project) -> Told:
     if not os.path.isdir(project.farm):
         return ok("none")
     now = time.time()
-    here = crew(project, now)
+    pasts = last_attempts(project)
+    held = alive_ones(project, pasts, now)
+    here = crew(project, now, held)
     living = {worker.name for worker in here.workers if worker.alive}
     dead = {worker.name for worker in here.workers} - living
-    begun = [past for past in last_attempts(project) if past.ended is None]
-    stale = len(begun) - len(alive_ones(project, begun, now))
+    stale = sum(past.ended is None for past in pasts) - len(held)
     strays = len(rescue.strays(project, living, dead, now - rescue.OLD))
     strays += len(retention.strays(project, now - retention.EVERY))
     counts = [(len(dead), "dead worker"), (stale, "open attempt"), (strays, "file")]
