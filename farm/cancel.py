@@ -42,7 +42,7 @@ def cancel(desk: Desk, task_id: str, now: float) -> Cancelling:
     held = claim.hold(desk.project, desk.holder, task_id, now)
     if isinstance(held, Refused):
         return _refused(desk, task_id, held.reason)
-    with claim.guarded(held):
+    with held:
         sha256 = register.sha256(desk.project, task_id)
         error = Error("cancelled", f"cancelled by a person on {desk.holder.who.host}")
         ending = commit.conclude(desk, held, Status.CANCELLED, error, sha256)

@@ -15,9 +15,8 @@ behind.
 import os
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
+from typing import Self
 
 import msgspec
 
@@ -39,7 +38,7 @@ from farm.ledger import (
 )
 from farm.look import Look
 from farm.process import Identity, Mark
-from farm.project import Project
+from farm.project import Project, Signature, signature
 from farm.result import CANCELLED, COUNTED, Error, Head
 from farm.retry import Finish, Policy, Wait, next_step
 from farm.states import Status, Why
@@ -79,13 +78,27 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Hold:
-    """A task under its ledger's lock, with what its past owner left settled."""
+    """A task under its ledger's lock, with what its past owner left settled.
 
-    def __init__(self, task_id: str, ledger: Ledger, since: float) -> None:
+    As a context it gives the lock up if what is done in it raises; the attempt stays
+    open then.
+    """
+
+    def __init__(
+        self, task_id: str, ledger: Ledger, since: float, signature: Signature
+    ) -> None:
         self.id = task_id
         self.ledger = ledger
         self.since = since  #: POSIX seconds: when the lock was taken
         self.tick = time.monotonic()  #: the same; no clock that is set moves it
+        self.signature = signature  #: of the task's file, under the lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _: object) -> None:
+        if error is not None:
+            self.ledger.abandon()
 
     def past(self, sha256: str | None) -> list[Past]:
         """The ended attempts at these bytes, in order; others do not count."""
@@ -130,14 +143,14 @@ def hold(project: Project, holder: Holder, task_id: str, now: float) -> Hold | R
     ledger = Ledger.open(project.ledger_path(task_id))
     if ledger is None:
         return Refused(Reason.BUSY)
-    refused: Refused | None = Refused(Reason.BUSY)  # until we know better
+    held: Hold | Refused = Refused(Reason.BUSY)  # until we know better
     try:
-        refused = _refusal(project, holder, task_id, ledger, now)
+        held = _held(project, holder, task_id, ledger, now)
     finally:
-        if refused:
-            final = refused.reason is Reason.FINAL
+        if isinstance(held, Refused):
+            final = held.reason is Reason.FINAL
             ledger.let_go(unlink=_may_unlink(project, ledger, final=final))
-    return refused or Hold(task_id, ledger, now)
+    return held
 
 
 def _may_unlink(project: Project, ledger: Ledger, *, final: bool) -> bool:
@@ -145,9 +158,9 @@ def _may_unlink(project: Project, ledger: Ledger, *, final: bool) -> bool:
     return not project.network and (final or ledger.size == 0)
 
 
-def _refusal(
+def _held(
     project: Project, holder: Holder, task_id: str, ledger: Ledger, now: float
-) -> Refused | None:
+) -> Hold | Refused:
     lies = register.look(project, task_id)  # the truth only now, under the lock
     if isinstance(lies, Head) and not register.is_outdated(project, task_id, lies):
         if project.network and ledger.lines:  # its owner died before this line
@@ -155,14 +168,16 @@ def _refusal(
         return Refused(Reason.FINAL)
     if refused := settle_owner(project, holder, ledger, now):
         return refused
-    if not os.path.lexists(project.task_path(task_id)):
+    try:
+        there = os.lstat(project.task_path(task_id))
+    except OSError:
         return Refused(Reason.GONE)
     if lies is not register.Lying.NOTHING:
         aside = project.aside_path(holder.name, f"bad-{secrets.token_hex(4)}")
         register.set_aside(project, task_id, aside)
         if register.counts(project, task_id) is not None:
             return Refused(Reason.FINAL)  # RACE: a result came, and was linked back
-    return None
+    return Hold(task_id, ledger, now, signature(there))
 
 
 def settle_owner(
@@ -252,7 +267,7 @@ def take(
 def _take_held(
     project: Project, holder: Holder, held: Hold, look: Look, settings: Settings
 ) -> Claim | Exhausted | Refused:
-    if look.task is None or look.sha256 is None or not lies_there(project, look):
+    if look.task is None or look.sha256 is None or not lies_there(project, held, look):
         return Refused(Reason.CHANGED)
     rules = policy_of(look.task, settings)
     past = held.past(look.sha256)
@@ -291,7 +306,7 @@ def next_claimed(
     return Claimed(
         task=task_id,
         attempt=max(numbers, default=0) + 1,
-        token=secrets.token_hex(8),
+        token=os.urandom(8).hex(),
         holder=holder.name,
         who=holder.who,
         acquired_at=now,
@@ -299,24 +314,16 @@ def next_claimed(
     )
 
 
-def lies_there(project: Project, look: Look) -> bool:
+def lies_there(project: Project, held: Hold, look: Look) -> bool:
     """Whether the bytes that were looked at still lie there, under the lock."""
+    if look.settled and look.signature == held.signature:
+        return True
     try:
         return project.read_task(look.id).sha256 == look.sha256
     except FileNotFoundError:
         return False
     except TaskFileError:
         return look.sha256 is None
-
-
-@contextmanager
-def guarded(held: Hold) -> Iterator[None]:
-    """Give the lock up if what is done under it raises; its attempt stays open."""
-    try:
-        yield
-    except BaseException:
-        held.ledger.abandon()
-        raise
 
 
 def let_go(project: Project, held: Hold) -> None:

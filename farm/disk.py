@@ -11,11 +11,15 @@ JSON of people's files is read and written by orjson; farm's own records by msgs
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import orjson
 
 _CHUNK = 1 << 16  # bytes; nearly every file here is read by one call
+_COARSE_CLOCK = 5  # Linux' CLOCK_REALTIME_COARSE, which Python does not name
+_LONGEST_TICK_NS = 2_000_000_000  # of FAT; servers are given as long
+_SECOND_NS = 1_000_000_000
 _LEAST_ROOM = 1 << 12  # bytes; what most file systems give out at once
 FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business
 FOLDER_MODE = 0o700
@@ -179,6 +183,23 @@ def clear(path: str) -> None:
         import shutil  # noqa: PLC0415 - hardly ever needed, and slow to import
 
         shutil.rmtree(path)
+
+
+def has_settled(changed: int, *, network: bool = False) -> bool:
+    """Whether all that changes from now on in a file or folder will show in its times.
+
+    `changed` is the time it has now, in nanoseconds: a folder's mtime, a file's ctime
+    (people may set its mtime).
+
+    RACE: it may change again within one tick of the clock that its file system
+    writes down, and nobody sees it by the time alone. The kernel's own stamps are of its
+    coarse clock or later, so what comes after a tick of that is told apart, however
+    long a busy host keeps the ticks of a virtual machine back. Servers have clocks of
+    their own, and some file systems write whole seconds.
+    """
+    if network or changed % _SECOND_NS == 0:
+        return time.time_ns() - changed > _LONGEST_TICK_NS
+    return time.clock_gettime_ns(_COARSE_CLOCK) > changed
 
 
 def is_old(entry: os.DirEntry[str], before: float) -> bool:

@@ -11,7 +11,6 @@ bytes are a result is seen when it is read.
 
 import os
 import stat
-import time
 from collections.abc import Set
 from contextlib import suppress
 from itertools import islice
@@ -22,9 +21,6 @@ from farm import disk
 from farm.project import RESULT, TASK, Project, id_fault
 from farm.trust import OPEN_TO_ALL
 
-_COARSE_CLOCK = 5  # Linux' CLOCK_REALTIME_COARSE, which Python does not name
-_LONGEST_TICK_NS = 2_000_000_000  # of FAT; servers are given as long
-_SECOND_NS = 1_000_000_000
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
 _PLAIN = 50  # letters; a shorter id of plain text is never at fault
@@ -88,7 +84,7 @@ class Listing:
             mtime = now.st_mtime_ns
             if before and before.settled and before.mtime_ns == mtime:
                 return before
-            settled = _has_settled(mtime, network=self._project.network)
+            settled = disk.has_settled(mtime, network=self._project.network)
             return _Seen(_read_folder(path, name), mtime, settled)
         except (FileNotFoundError, NotADirectoryError):
             return None  # removed while we looked: nothing is in it
@@ -107,20 +103,6 @@ class Listing:
         """Names that can never be tasks, each with the reason."""
         every = (folder.unusable for folder in self.folders.values())
         return {_legible(name): why for each in every for name, why in each.items()}
-
-
-def _has_settled(mtime: int, *, network: bool) -> bool:
-    """Whether all that changes from now on in a folder will show in its mtime.
-
-    RACE: a folder may change again within one tick of the clock that its file system
-    writes down, and nobody sees it by the time alone. The kernel's own stamps are of its
-    coarse clock or later, so what comes after a tick of that is told apart, however
-    long a busy host keeps the ticks of a virtual machine back. Servers have clocks of
-    their own, and some file systems write whole seconds.
-    """
-    if network or mtime % _SECOND_NS == 0:
-        return time.time_ns() - mtime > _LONGEST_TICK_NS
-    return time.clock_gettime_ns(_COARSE_CLOCK) > mtime
 
 
 def _legible(name: str) -> str:

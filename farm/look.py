@@ -1,13 +1,13 @@
 """A task file as it was read before anything was locked.
 
-A look is a hint: `farm.claim` reads the bytes again under the lock and refuses
-if they are others. So a look may be as old as it likes.
+A look is a hint: `farm.claim` sees under the lock whether the bytes are others, and
+refuses then. So a look may be as old as it likes.
 """
 
 import msgspec
 
 from farm.errors import TaskFileError
-from farm.project import Project
+from farm.project import Project, Signature
 from farm.result import Error
 from farm.task import Task, parse_task
 
@@ -17,9 +17,10 @@ class Look(msgspec.Struct, frozen=True):
 
     id: str
     sha256: str | None  #: None if the bytes could not be read
-    signature: tuple[int, ...] | None
+    signature: Signature | None
     task: Task | None
     fault: TaskFileError | None = None
+    settled: bool = False  #: as `TaskBytes` has it
 
     @property
     def priority(self) -> int:
@@ -39,7 +40,7 @@ def read_look(project: Project, task_id: str) -> Look | None:
         task = parse_task(found.raw)
     except TaskFileError as fault:
         return Look(task_id, found.sha256, found.signature, None, fault)
-    return Look(task_id, found.sha256, found.signature, task)
+    return Look(task_id, found.sha256, found.signature, task, settled=found.settled)
 
 
 def fault_error(

@@ -53,12 +53,16 @@ def key(task_id: str) -> str:
     return f"{raw[: _LONGEST - 33].decode(errors='ignore')}-{digest}"
 
 
+Signature = tuple[int, ...]  # of a file: device, inode, size, mtime, ctime
+
+
 class TaskBytes(msgspec.Struct, frozen=True):
     """The bytes of a task file, and by what a later look knows them again."""
 
     raw: bytes
     sha256: str
-    signature: tuple[int, ...]  #: device, inode, size, mtime, ctime
+    signature: Signature
+    settled: bool  #: whether a change after this was read shows in the signature
 
 
 class Project:
@@ -265,8 +269,11 @@ class Project:
                 f"a task file may hold 50 MB, this one holds {now.st_size} bytes:"
                 " put the data into a file of its own and name it in the task"
             )
+        # A file server's clients remember such times, and may ask it for a new one late.
+        settled = not self.network and disk.has_settled(now.st_ctime_ns)
         raw = disk.read_fd(fd)
-        return TaskBytes(raw, hashlib.sha256(raw).hexdigest(), _signature(now))
+        sha256 = hashlib.sha256(raw).hexdigest()
+        return TaskBytes(raw, sha256, signature(now), settled=settled)
 
     @cached_property
     def trusts_others(self) -> bool:
@@ -283,15 +290,16 @@ class Project:
         real = os.path.join(os.path.realpath(self.tasks), below)
         return os.path.realpath(folder) == os.path.normpath(real)
 
-    def task_signature(self, task_id: str) -> tuple[int, ...] | None:
+    def task_signature(self, task_id: str) -> Signature | None:
         """What a changed file changes; None if there is no file."""
         try:
-            return _signature(os.stat(self.task_path(task_id)))
+            return signature(os.stat(self.task_path(task_id)))
         except OSError:
             return None
 
 
-def _signature(now: os.stat_result) -> tuple[int, ...]:
+def signature(now: os.stat_result) -> Signature:
+    """What changes with a file."""
     return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 

@@ -10,6 +10,7 @@ takes this one's place. A folder that cannot keep farm's promises is a MountErro
 and ends the worker with a sentence.
 """
 
+import os
 import time
 import traceback
 from contextlib import suppress
@@ -91,8 +92,8 @@ def _conclude(worker: Worker, item: Doomed) -> Ending | None:
     if isinstance(held, Refused):
         _refused(worker, look.id, held)
         return None
-    with claim.guarded(held):
-        if claim.lies_there(worker.project, look):
+    with held:
+        if claim.lies_there(worker.project, held, look):
             return commit.conclude(
                 worker.desk, held, item.status, item.error, look.sha256
             )
@@ -113,7 +114,7 @@ def _work(worker: Worker, item: Ready) -> Ending | None:
     if isinstance(taken, Refused):
         _refused(worker, look.id, taken)
         return None
-    with claim.guarded(taken.hold):
+    with taken.hold:
         if isinstance(taken, Exhausted):
             return commit.exhaust(worker.desk, taken)
         worker.current = taken.opened
@@ -180,7 +181,8 @@ def _job(worker: Worker, taken: Claim) -> Job:
         aside = worker.project.aside_path(worker.life.name, "needs.new")
         disk.replace(worker.scratch.needs, disk.encode(needed), aside)
         worker.needs_written = needed
-    disk.clear(worker.scratch.progress)  # a task may have made a folder of it
+    if os.access(worker.scratch.progress, os.F_OK):  # the usual no costs no exception
+        disk.clear(worker.scratch.progress)  # a task may have made a folder of it
     return Job(
         claim=taken,
         project=worker.project,

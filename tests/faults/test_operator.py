@@ -507,7 +507,7 @@ import sys
 from unittest.mock import patch
 from farm.cli import run
 
-patch("farm.listing._has_settled", return_value=True).start()
+patch("farm.disk.has_settled", return_value=True).start()
 sys.exit(run(sys.argv[1:]))
 """
 

@@ -25,12 +25,13 @@ from farm.commit import End
 from farm.config import Settings
 from farm.ledger import Claimed, Ledger, history, peek
 from farm.life import Life, LifeLock
-from farm.look import read_look
+from farm.look import Look, read_look
 from farm.process import Identity
 from farm.project import Project
 from farm.states import Status, Why
 from tests.attempts import attempt, begin, end
 from tests.lives import FOREIGN, lay_life_file
+from tests.waiting import wait_until
 
 NOW = 1_000_000.0
 SLOW = {"max": 1, "base_delay": "2h", "max_delay": "2h"}  # retries
@@ -58,6 +59,51 @@ def whys(project: Project) -> list[Why | None]:
 def claimed(who: Identity, attempt: int = 1) -> Claimed:
     """The line of a worker `eve`."""
     return Claimed("a", attempt, f"token-{attempt}", "eve", who, NOW)
+
+
+# -- which bytes run -------------------------------------------------------------------
+
+
+def settled_look(project: Project) -> Look:
+    """A look at the task `a`, after which every change of it shows."""
+    wait_until(lambda: project.read_task("a").settled)
+    look = read_look(project, "a")
+    assert look is not None
+    return look
+
+
+def test_a_task_that_was_edited_since_the_look_is_not_run(project: Project) -> None:
+    drop(project, run="true")
+    before = Path(project.task_path("a")).stat()
+    look = settled_look(project)
+    drop(project, run="date")  # in place, and as long
+    os.utime(project.task_path("a"), ns=(before.st_atime_ns, before.st_mtime_ns))
+    refused = claim.take(project, Holder.passing(), look, Settings(), NOW)
+
+    assert refused == Refused(Reason.CHANGED)
+
+
+def test_a_look_in_the_tick_of_an_edit_is_not_believed_by_the_files_times(
+    project: Project,
+) -> None:
+    drop(project, run="true")
+    before = settled_look(project)
+    drop(project, run="date")
+    times = project.task_signature("a")  # as if one tick had seen both
+    look = msgspec.structs.replace(before, signature=times, settled=False)
+    refused = claim.take(project, Holder.passing(), look, Settings(), NOW)
+
+    assert refused == Refused(Reason.CHANGED)
+
+
+def test_a_look_over_a_network_is_never_believed_by_the_files_times(
+    project: Project,
+) -> None:
+    drop(project)
+    settled_look(project)
+    project.network = True
+
+    assert not project.read_task("a").settled
 
 
 # -- whose attempt it is ---------------------------------------------------------------
