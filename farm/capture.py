@@ -15,6 +15,7 @@ import faulthandler
 import os
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
@@ -57,18 +58,19 @@ class Capture:
         os.dup2(scratch, fd, inheritable=True)
         os.close(scratch)
 
-    def take(self, logs: dict[int, str]) -> dict[int, str]:
-        """Move what was printed to these paths; those that got something.
+    def take(self, log: Callable[[str], str]) -> dict[int, str]:
+        """Move what was printed to `log("out")`, `log("err")`; the paths by descriptor.
 
+        None for one to which nothing was printed.
         OSError if the disk does not take it. It is dropped then, for it must not
         look as if the next task had printed it.
         """
         taken = {}
         try:
-            for fd, path in logs.items():
+            for fd, suffix in _SUFFIXES.items():
                 if self._mend(fd) > 0:
-                    self._move(fd, path)
-                    taken[fd] = path
+                    taken[fd] = log(suffix)
+                    self._move(fd, taken[fd])
         except OSError:
             self._drop()
             raise

@@ -2,7 +2,7 @@
 
 The environment of a child is built, not inherited blindly: what looks like a
 secret is left out unless the task's `env_from` names it, and farm's own
-variables are set afresh (`child_variables`). `Secrets.take` moves such variables
+variables are set afresh (`worker_variables`, `run_variables`). `Secrets.take` moves such variables
 out of our own environment at start, so that callables, which run in the worker
 itself, do not see them either.
 """
@@ -16,7 +16,7 @@ import msgspec
 from farm import process
 from farm.capture import Capture
 from farm.claim import Claim
-from farm.config import CHILD_VARIABLES, Settings
+from farm.config import Settings
 from farm.errors import TaskFileError
 from farm.process import Mark
 from farm.project import Project
@@ -60,7 +60,7 @@ class Job(msgspec.Struct, frozen=True):
     claim: Claim
     project: Project
     settings: Settings
-    environ: Mapping[str, str]  #: of the worker, without secrets
+    environ: Mapping[str, str]  #: of the worker and of its callables, without secrets
     secrets: Secrets
     scratch: Scratch
     stop: Stop
@@ -90,20 +90,31 @@ def end_everything(job: Job) -> None:
         job.stop.bell.wait(_PATIENCE)
 
 
-def child_variables(job: Job) -> dict[str, str]:
-    """Farm's own variables for one run."""
-    values = {
-        "FARM_TASK_ID": job.claim.id,
-        "FARM_TASK_FILE": job.project.task_path(job.claim.id),
-        "FARM_ATTEMPT": str(job.claim.opened.attempt),
-        "FARM_TOKEN": job.claim.opened.token,
-        "FARM_WORKER": job.worker,
-        "FARM_PROJECT": job.project.root,
-        "FARM_NEEDS": job.scratch.needs,
-        "FARM_PROGRESS": job.scratch.progress,
+def worker_variables(project: Project, worker: str, scratch: Scratch) -> dict[str, str]:
+    """Farm's own variables that are the same for every run of a worker."""
+    return {
+        "FARM_WORKER": worker,
+        "FARM_PROJECT": project.root,
+        "FARM_NEEDS": scratch.needs,
+        "FARM_PROGRESS": scratch.progress,
     }
-    assert values.keys() == set(CHILD_VARIABLES)  # noqa: S101 - one list, two places
-    return values
+
+
+def environ_for(project: Project, worker: str, scratch: Scratch) -> dict[str, str]:
+    """Our own environment, as every callable of this worker is to find it from now on."""
+    os.environ.update(worker_variables(project, worker, scratch))
+    return os.environ.copy()
+
+
+def run_variables(job: Job) -> dict[str, str]:
+    """Farm's own variables of one run, beside those of its worker."""
+    task_id, opened = job.claim.id, job.claim.opened
+    return {
+        "FARM_TASK_ID": task_id,
+        "FARM_TASK_FILE": job.project.task_path(task_id),
+        "FARM_ATTEMPT": str(opened.attempt),
+        "FARM_TOKEN": opened.token,
+    }
 
 
 def task_variables(job: Job) -> dict[str, str]:
@@ -124,7 +135,8 @@ def task_variables(job: Job) -> dict[str, str]:
 def environment(job: Job) -> dict[str, str]:
     """The whole environment of a command."""
     ours = {n: v for n, v in job.environ.items() if not n.startswith("FARM_")}
-    return ours | task_variables(job) | child_variables(job)
+    of_worker = worker_variables(job.project, job.worker, job.scratch)
+    return ours | task_variables(job) | of_worker | run_variables(job)
 
 
 def working_folder(job: Job) -> str:

@@ -26,7 +26,7 @@ from farm.control import DRAIN, Control
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.hooks import Hooks
-from farm.job import Scratch, Secrets
+from farm.job import Scratch, Secrets, environ_for
 from farm.journal import Entry, Journal
 from farm.ledger import Claimed
 from farm.life import Life
@@ -71,10 +71,9 @@ class Worker:
         self.displaced = False  #: our life file was deleted; be born anew
         self.modules = Modules(project.root)
         self.secrets = Secrets.take(os.environ)
-        self.environ = os.environ.copy()  #: as every task finds it
         self.capture = Capture(project, life_.name)
         self.journal = Journal(project, life_.name)
-        self.hooks = Hooks(project, settings, self.environ, self.say)
+        self.hooks = Hooks(project, settings, os.environ.copy(), self.say)
         self.watcher = Watcher(project, stop.bell)
         self.watching = False
         self.events = True  #: whether the system gives us file events
@@ -84,6 +83,7 @@ class Worker:
             needs=project.aside_path(life_.name, "needs.json"),
             progress=project.aside_path(life_.name, "progress"),
         )
+        self.environ = environ_for(project, life_.name, self.scratch)
         self.needs_written: dict[str, str] | None = None  #: what FARM_NEEDS holds
         self.listed_at, self.listing_took = float("-inf"), 0.0  #: monotonic, seconds
         self.backoff = AdaptiveBackoff(base_delay=0.2, max_delay=30.0)

@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from farm.errors import MACHINE, TaskFileError
-from farm.job import Job, child_variables, task_variables, working_folder
+from farm.job import Job, run_variables, task_variables, working_folder
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 from farm.stop import StoppedAtOnceError, TaskCancelledError
@@ -57,7 +57,7 @@ def run(job: Job) -> Outcome:
     finally:
         _disarm(job)
         job.stop.listen_again()  # an event loop may have taken the signals
-    taken = job.capture.take({1: job.log("out"), 2: job.log("err")})
+    taken = job.capture.take(job.log)
     return msgspec.structs.replace(outcome, stdout=taken.get(1), stderr=taken.get(2))
 
 
@@ -69,8 +69,12 @@ def _timed_out(job: Job) -> Outcome:
 def _run(job: Job) -> Outcome:
     task = job.claim.task
     try:
-        with _surroundings(job), _deadline(job):
-            returned = _called(task)
+        with _surroundings(job):
+            try:
+                _arm(job)
+                returned = _called(task)
+            finally:
+                _disarm(job)
     except TaskFileError as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     except (DeadlineError, StoppedAtOnceError, TaskCancelledError):
@@ -120,7 +124,7 @@ def _surroundings(job: Job) -> Iterator[None]:
     # which costs more than the whole claim.
     environ = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001 - see above
     try:
-        _set_variables(own | child_variables(job))
+        os.environ.update(own | run_variables(job))
         as_called = environ.copy()
         os.chdir(folder)
         yield
@@ -128,12 +132,6 @@ def _surroundings(job: Job) -> Iterator[None]:
         os.chdir(job.project.root)
         if own or environ != as_called:  # else only farm's own, which the next sets
             _restore_environ(job.environ)
-
-
-def _set_variables(wanted: Mapping[str, str]) -> None:
-    for name, value in wanted.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
 
 
 def _restore_environ(before: Mapping[str, str]) -> None:
@@ -145,8 +143,7 @@ def _restore_environ(before: Mapping[str, str]) -> None:
         os.environ[name] = value
 
 
-@contextmanager
-def _deadline(job: Job) -> Iterator[None]:
+def _arm(job: Job) -> None:
     """Interrupt at the deadline, and end the whole worker a grace later.
 
     RACE: the alarm may come at any moment until it is disarmed, also in here and
@@ -154,17 +151,13 @@ def _deadline(job: Job) -> Iterator[None]:
     says so, and disarms once more whatever was interrupted.
     """
     timeout = job.claim.opened.timeout
-    try:
-        job.stop.interruptible = job.claim.opened.token
-        if timeout is not None:
-            signal.signal(signal.SIGALRM, _alarm)
-            faulthandler.dump_traceback_later(
-                timeout + job.settings.grace, exit=True, file=job.capture.stacks
-            )
-            signal.setitimer(signal.ITIMER_REAL, timeout, _REPEAT)
-        yield
-    finally:
-        _disarm(job)
+    job.stop.interruptible = job.claim.opened.token
+    if timeout is not None:
+        signal.signal(signal.SIGALRM, _alarm)
+        faulthandler.dump_traceback_later(
+            timeout + job.settings.grace, exit=True, file=job.capture.stacks
+        )
+        signal.setitimer(signal.ITIMER_REAL, timeout, _REPEAT)
 
 
 def _alarm(_number: int, _frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from farm.config import CHILD_VARIABLES
 from tests.driver import Farm
 from tests.waiting import wait_until
 
@@ -219,6 +220,42 @@ def test_env_of_a_callable_is_gone_afterwards(farm: Farm) -> None:
 
     assert farm.result("a")["value"] == "red"
     assert farm.result("b").get("value") is None
+
+
+@pytest.mark.parametrize("kind", ["run", "call"])
+def test_a_task_finds_farms_own_variables(farm: Farm, kind: str) -> None:
+    farm.write("has.py", HAS)
+    task = {"run": "env"} if kind == "run" else {"call": "has:print_all"}
+    farm.drop("a", **task)
+    farm.drop("b", call="has:overwrite")
+    farm.drop("c", **task)
+    farm.work()
+    found = [variables(farm.result(task_id)["stdout"]) for task_id in ("a", "c")]
+
+    assert all(set(CHILD_VARIABLES) <= own.keys() for own in found)
+    assert [own["FARM_TASK_ID"] for own in found] == ["a", "c"]
+    assert found[0]["FARM_WORKER"] == found[1]["FARM_WORKER"]
+    assert found[0]["FARM_TOKEN"] != found[1]["FARM_TOKEN"]
+
+
+HAS = """
+import os
+
+
+def print_all():
+    for name, value in os.environ.items():
+        print(f"{name}={value}")
+
+
+def overwrite():
+    os.environ["FARM_WORKER"] = "mine"
+    del os.environ["FARM_PROGRESS"]
+"""
+
+
+def variables(printed: str) -> dict[str, str]:
+    pairs = [line.partition("=") for line in printed.splitlines()]
+    return {name: value for name, _, value in pairs}
 
 
 SECRETS = ["DEMO_API_KEY", "DEMO_TOKEN", "DEMO_SECRET_WORD", "demo_password"]
