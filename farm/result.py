@@ -10,6 +10,7 @@ Times in results are RFC 3339 in UTC; times in code are POSIX seconds.
 
 import time
 from datetime import datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -148,9 +149,13 @@ def _parse_foreign(raw: bytes) -> Head | None:
 
 def rfc3339(seconds: float) -> str:
     """POSIX seconds as `2026-11-21T03:00:00.123Z`."""
-    ms = round(seconds * 1e6) // 1000
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000))
-    return f"{whole}.{ms % 1000:03}Z"
+    whole, ms = divmod(round(seconds * 1e6) // 1000, 1000)
+    return f"{_to_the_second(whole)}.{ms:03}Z"
+
+
+@lru_cache(maxsize=2)  # of a thousand quick tasks most begin and end in one second
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def posix(text: str) -> float:

@@ -15,6 +15,9 @@ import os
 import signal
 import threading
 import time
+
+# `signal.getsignal` looks each handler up in an enum, for twenty times the price.
+from _signal import getsignal  # type: ignore[import-not-found] # CPython's own
 from collections.abc import Callable
 from types import FrameType
 
@@ -115,13 +118,13 @@ class Stop:
         With SIGCHLD ignored the kernel would throw away how children ended.
         """
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_SIGNALS, _CANCEL, signal.SIGALRM))
-        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        if getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(self.bell.write, warn_on_full_buffer=False)
         for number in _SIGNALS:
-            if signal.getsignal(number) != self._heard:
+            if getsignal(number) != self._heard:
                 signal.signal(number, self._heard)
-        if signal.getsignal(_CANCEL) != self._interrupt:
+        if getsignal(_CANCEL) != self._interrupt:
             signal.signal(_CANCEL, self._interrupt)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
