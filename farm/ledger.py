@@ -103,11 +103,11 @@ class Past(msgspec.Struct, frozen=True):
 def parse(raw: bytes) -> list[Line]:
     """The readable lines since the last `final`."""
     lines: list[Line] = []
-    for text in raw.split(b"\n"):
+    for text in raw.splitlines():
         try:
             line = _LINE.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            continue  # torn, foreign or empty: the module's promise
+            continue  # torn or foreign: the module's promise
         if isinstance(line, Final):
             lines.clear()
         else:

@@ -52,6 +52,9 @@ FINAL_WORDS = {
 }
 
 
+_DELAYED = (Why.FAILED, Why.TIMED_OUT, Why.FAULT)
+
+
 def next_step(
     attempts: Sequence[Ended], policy: Policy, now: float
 ) -> Run | Wait | Finish:
@@ -84,7 +87,7 @@ def retry_at(
     Only failures of the same kind lengthen the delay: a task that failed twice
     and then lost its worker is not made to wait for the loss.
     """
-    if why in (Why.LOST, Why.DRAINED, Why.RELEASED):
+    if why not in _DELAYED:
         return 0.0
     alike = sum(a.why == why for a in attempts)
     return now + full_jitter(alike, policy.base_delay, policy.max_delay, uniform)

@@ -29,6 +29,7 @@ from farm.states import Status, Why
 from farm.worker import Worker
 
 SWEEP_EVERY = 30.0  # seconds; an idle worker tidies up after the dead
+AFRESH_AFTER = 250_000  # tasks; glibc keeps all that a variable ever was, 240 B a task
 
 
 class LoopEnd(Enum):
@@ -36,7 +37,7 @@ class LoopEnd(Enum):
 
     STOPPED = "stopped"  #: it was asked to stop
     DONE = "done"  #: nothing is left, and it was to end then
-    RELOAD = "reload"  #: a module changed, or .farm was deleted: start afresh
+    RELOAD = "reload"  #: see `_is_stale`
     UNWELL = "unwell"  #: the machine failed it three times in a row
 
 
@@ -234,7 +235,7 @@ def _rest(worker: Worker, message: str, kind: str) -> None:
 def work_stealing_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
     """Work until asked to stop, until nothing is left, or until unwell."""
     while not worker.stop.soon:
-        if worker.displaced or worker.modules.changed(time.monotonic()):
+        if _is_stale(worker):
             return LoopEnd.RELOAD
         if not worker.health.is_healthy():
             return LoopEnd.UNWELL
@@ -244,6 +245,13 @@ def work_stealing_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
             return LoopEnd.DONE
         idle(worker)
     return LoopEnd.STOPPED
+
+
+def _is_stale(worker: Worker) -> bool:
+    """Whether a process that starts afresh must take its place."""
+    if worker.displaced or worker.tasks_ended >= AFRESH_AFTER:
+        return True
+    return worker.modules.changed(time.monotonic()) is not None
 
 
 def _nothing_left(worker: Worker) -> bool:

@@ -124,7 +124,8 @@ def _surroundings(job: Job) -> Iterator[None]:
     # which costs more than the whole claim.
     environ = os.environ._data  # type: ignore[attr-defined] # noqa: SLF001 - see above
     try:
-        os.environ.update(own | run_variables(job))
+        for name, value in (own | run_variables(job)).items():
+            os.environ[name] = value
         as_called = environ.copy()
         os.chdir(folder)
         yield

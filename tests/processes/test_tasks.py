@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -536,6 +537,28 @@ def test_two_edits_of_one_size_in_one_second_are_told_apart(farm: Farm) -> None:
 
     assert first == 1
     assert list(farm.root.rglob("__pycache__")) == []
+
+
+AFRESH = """
+import sys
+from unittest.mock import patch
+from farm.cli import run
+
+patch("farm.work.AFRESH_AFTER", 3).start()
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_a_worker_starts_afresh_before_old_variables_fill_its_memory(
+    farm: Farm,
+) -> None:
+    farm.write("who.py", "import os\ndef go():\n    return os.getpid()\n")
+    names = [farm.drop(f"t{number}", call="who:go") for number in range(7)]
+    worker = farm.start_python("-c", AFRESH, "worker", str(farm.root), "--until-done")
+    results = [farm.wait_for("succeeded", name) for name in names]
+
+    assert {result["value"] for result in results} == {worker.pid}
+    assert sorted(Counter(result["worker"] for result in results).values()) == [3, 4]
 
 
 def test_a_module_beside_the_project_is_found_below_folders_too(farm: Farm) -> None:
