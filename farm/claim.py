@@ -13,7 +13,6 @@ behind.
 """
 
 import os
-import secrets
 import time
 from enum import StrEnum
 from typing import Self
@@ -173,7 +172,7 @@ def _held(
     except OSError:
         return Refused(Reason.GONE)
     if lies is not register.Lying.NOTHING:
-        aside = project.aside_path(holder.name, f"bad-{secrets.token_hex(4)}")
+        aside = project.aside_path(holder.name, f"bad-{os.urandom(4).hex()}")
         register.set_aside(project, task_id, aside)
         if register.counts(project, task_id) is not None:
             return Refused(Reason.FINAL)  # RACE: a result came, and was linked back

@@ -14,8 +14,8 @@ farm.toml, and its field is `logs_keep`. What children find in their environment
 
 import os
 import re
+import stat
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from farm.errors import ConfigError
 from farm.locate import NOWHERE, Place, did_you_mean, place_of, shown
 
 Durability = Literal["auto", "always", "never"]
+Path = str | os.PathLike[str]
 Hook = str | tuple[str, ...]  #: a command: for `sh -c`, or a list of words
 
 #: What the processes that farm starts find in their environment, and what it is.
@@ -228,10 +229,11 @@ def _known(name: str) -> str:
 
 
 def _text_of(path: Path) -> str:
-    if path.is_fifo():  # who opened it would wait for ever
-        raise ConfigError(f"cannot read {path}: it is a FIFO")
     try:
-        return path.read_bytes().decode()
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # who opened it would wait for ever
+            raise ConfigError(f"cannot read {path}: it is a FIFO")
+        with open(path, "rb") as file:
+            return file.read().decode()
     except FileNotFoundError:
         return ""
     except OSError as error:

@@ -17,9 +17,7 @@ that holds no order is nobody's business and stays.
 
 import os
 import re
-import secrets
 import time
-from urllib.parse import unquote
 
 import msgspec
 
@@ -98,7 +96,7 @@ class Control:
             return Orders()  # the usual case
         return Orders(
             paused=ALL in names,
-            globs={n: unquote(n.removeprefix(_SOME)) for n in _begin(names, _SOME)},
+            globs={n: _unquoted(n, _SOME) for n in _begin(names, _SOME)},
             drain=DRAIN in names,
             scale=self._scale(names),
             cancels={n: self._text(n) for n in _begin(names, _CANCEL)},
@@ -133,6 +131,12 @@ def _says(path: str) -> str | None:
         return None
 
 
+def _unquoted(name: str, prefix: str) -> str:
+    from urllib.parse import unquote  # noqa: PLC0415 - hardly ever needed, and slow
+
+    return unquote(name.removeprefix(prefix))
+
+
 def _begin(names: list[str], prefix: str) -> list[str]:
     return [name for name in names if name.startswith(prefix)]
 
@@ -147,7 +151,7 @@ def cancel_name(task_id: str) -> str:
 
 def cancelled_id(name: str) -> str | None:
     """The task that such a file cancels; None if its id was too long for a name."""
-    task_id = unquote(name.removeprefix(_CANCEL))
+    task_id = _unquoted(name, _CANCEL)
     return task_id if cancel_name(task_id) == name else None
 
 
@@ -177,7 +181,7 @@ def give(project: Project, name: str, text: str = "") -> None:
     path = f"{project.control}/{name}"
     if _says(path) == text:
         return
-    aside = project.aside_path("order", secrets.token_hex(8))
+    aside = project.aside_path("order", os.urandom(8).hex())
     disk.replace(path, text.encode(), aside)
 
 
@@ -187,7 +191,7 @@ def take(project: Project, name: str) -> str | None:
     RACE: somebody may give the next one meanwhile; so it is moved away before it is
     read, and what comes after the move is an order of its own.
     """
-    aside = project.aside_path("order", secrets.token_hex(8))
+    aside = project.aside_path("order", os.urandom(8).hex())
     if not disk.move(f"{project.control}/{name}", aside):
         return None
     said = _says(aside)
@@ -205,6 +209,6 @@ def withdraw(project: Project, name: str) -> bool:
 
 def nudge(project: Project) -> None:
     """Make every worker look anew: an order that says nothing, taken back at once."""
-    name = f"look-{secrets.token_hex(4)}"
+    name = f"look-{os.urandom(4).hex()}"
     give(project, name)
     withdraw(project, name)

@@ -12,7 +12,6 @@ JSON of people's files is read and written by orjson; farm's own records by msgs
 import os
 import stat
 import time
-from pathlib import Path
 
 import orjson
 
@@ -55,7 +54,7 @@ def read_file(path: str) -> bytes:
         os.close(fd)
 
 
-def read_tail(path: str | Path, limit: int) -> tuple[bytes, int]:
+def read_tail(path: str | os.PathLike[str], limit: int) -> tuple[bytes, int]:
     """The last `limit` bytes of a file and its whole size; (b"", 0) if missing."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -15,7 +15,6 @@ empty and end as `invalid`. Errors of the disk are raised as they come (OSError)
 
 import os
 import re
-import secrets
 import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -56,7 +55,7 @@ def lay(project: Project, path: str, raw: bytes) -> bool:
     FileNotFoundError if its folder, or `.farm/tmp`, is not there.
     """
     # RACE: hosts that share the folder may share process ids, never these digits.
-    aside = project.aside_path(f"drop-{secrets.token_hex(8)}", "new")
+    aside = project.aside_path(f"drop-{os.urandom(8).hex()}", "new")
     disk.write_aside(aside, raw)
     try:
         return disk.link_new(aside, path)

@@ -19,7 +19,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 from enum import Enum
@@ -142,7 +141,7 @@ class Life:
         """Be born; BusyError if a living worker has this name already."""
         who = process.identify()
         record = LifeRecord(name or default_name(who), who, now, heartbeat)
-        aside = project.aside_path(record.name, f"{secrets.token_hex(4)}.life")
+        aside = project.aside_path(record.name, f"{os.urandom(4).hex()}.life")
         fd = os.open(
             aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, disk.FILE_MODE
         )
@@ -207,7 +206,7 @@ def _lock_new(fd: int, path: str) -> None:
 def default_name(who: Identity) -> str:
     """Host, process id and four random hex digits."""
     host = _ODD.sub("-", who.host)
-    return f"{host}-{who.pid}-{secrets.token_hex(2)}"
+    return f"{host}-{who.pid}-{os.urandom(2).hex()}"
 
 
 def check_name(name: str) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 _NETWORK_TYPES = frozenset(  # as /proc/self/mountinfo names them
@@ -43,11 +42,15 @@ class Mount(NamedTuple):
 
 def mount_of(path: str) -> Mount:
     """The file system that `path` lies on, by the kernel's mount table."""
+    return find_mount(os.path.realpath(path), _table())
+
+
+def _table() -> str:
     try:
-        table = Path("/proc/self/mountinfo").read_text(errors="replace")
+        with open("/proc/self/mountinfo", errors="replace") as file:
+            return file.read()
     except OSError:
-        return Mount("", frozenset())
-    return find_mount(os.path.realpath(path), table)
+        return ""
 
 
 def find_mount(real: str, table: str) -> Mount:

@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from pathlib import Path
 
 import msgspec
 
@@ -79,7 +78,7 @@ def stat(pid: int) -> Stat | None:
 def _shift() -> int:
     """Ticks by which our time namespace shifts the start of every process."""
     try:
-        text = Path("/proc/self/timens_offsets").read_text()
+        text = disk.read_file("/proc/self/timens_offsets").decode()
     except OSError:
         return 0  # a kernel without time namespaces
     found = re.search(r"^boottime +(-?\d+)", text, re.MULTILINE)
@@ -94,7 +93,7 @@ def booted() -> float:
 
 @lru_cache(maxsize=1)
 def _machine() -> tuple[str, str, int]:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = disk.read_file("/proc/sys/kernel/random/boot_id").decode().strip()
     return os.uname().nodename, boot, os.stat("/proc/self/ns/pid").st_ino
 
 

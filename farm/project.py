@@ -20,7 +20,6 @@ import hashlib
 import os
 import stat
 from functools import cached_property
-from pathlib import Path
 
 import msgspec
 
@@ -68,7 +67,7 @@ class TaskBytes(msgspec.Struct, frozen=True):
 class Project:
     """Paths of one project folder. Making one touches nothing; see `open`."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
         self.tasks = f"{self.root}/tasks"
         self.farm = f"{self.root}/.farm"
@@ -84,7 +83,7 @@ class Project:
         self.network = is_network(self.root)
 
     @classmethod
-    def open(cls, root: str | Path) -> "Project":
+    def open(cls, root: str | os.PathLike[str]) -> "Project":
         """The project at `root`, with every folder that farm needs.
 
         FolderError if one of them cannot be made, UsageError if `.farm/` is another
@@ -279,7 +278,7 @@ class Project:
     def trusts_others(self) -> bool:
         """The setting `trust`; asked for only when something makes a difference."""
         try:
-            return load_settings(Path(self.settings), os.environ, {}).trust
+            return load_settings(self.settings, os.environ, {}).trust
         except ConfigError:
             return False  # whoever loads all settings says what is wrong with them
 
@@ -345,18 +344,20 @@ def id_fault(task_id: str) -> str | None:
 # -- finding a project ----------------------------------------------------------
 
 
-def find_project(start: str | Path) -> str:
+def find_project(start: str | os.PathLike[str]) -> str:
     """The nearest folder from `start` upwards that is a project.
 
     It has `.farm/` or `farm.toml`; else `start` itself if it has `tasks/`; else
     NoProjectError says what to do.
     """
-    here = Path(os.path.abspath(start))
-    for folder in (here, *here.parents):
-        if (folder / ".farm").is_dir() or (folder / "farm.toml").is_file():
-            return str(folder)
-    if (here / "tasks").is_dir():
-        return str(here)
+    here = above = os.path.abspath(start)
+    folder = ""
+    while folder != above:
+        folder, above = above, os.path.dirname(above)
+        if os.path.isdir(f"{folder}/.farm") or os.path.isfile(f"{folder}/farm.toml"):
+            return folder
+    if os.path.isdir(f"{here}/tasks"):
+        return here
     raise NoProjectError(
         f"no farm project here: neither {here} nor a folder above it has .farm/ or"
         " farm.toml, and there is no tasks/ here. Name the project, or start one"

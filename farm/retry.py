@@ -6,12 +6,11 @@ of them). Both times it sees the attempts at the bytes that now lie there, in
 order, all ended; attempts at other bytes never count.
 """
 
-import random
 from collections.abc import Sequence
 
 import msgspec
 
-from farm.backoff import Uniform, full_jitter
+from farm.backoff import Uniform, full_jitter, uniform
 from farm.ledger import Ended
 from farm.states import Status, Why
 
@@ -80,7 +79,7 @@ def retry_at(
     why: Why,
     policy: Policy,
     now: float,
-    uniform: Uniform = random.uniform,
+    uniform: Uniform = uniform,
 ) -> float:
     """When the attempt after one that now ended `why` may start; 0.0 at once.
 

@@ -11,7 +11,6 @@ how the worker died, for whoever inherits that task.
 """
 
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -139,7 +138,7 @@ class Slot:
 
     def _write_down(self, name: str, how: str) -> None:
         if os.path.exists(self._project.life_path(name)):
-            writer = f"slot-{secrets.token_hex(8)}"
+            writer = f"slot-{os.urandom(8).hex()}"
             write_health(self._project, name, Health(died=how), writer)
 
     def look_after(self, now: float, oom_kills: int) -> str | None:

@@ -8,7 +8,6 @@ tries the same with the same functions, each on a `Bench` of its own.
 
 import os
 import re
-import secrets
 from typing import Self
 
 from filelock import lock_descriptor
@@ -40,7 +39,7 @@ class Bench:
         self._project = project
         me = process.identify()
         whose = f"{me.boot}-{me.pidns}-{me.pid}-{me.ticks}"
-        self._name = f"check-{whose}-{secrets.token_hex(4)}"
+        self._name = f"check-{whose}-{os.urandom(4).hex()}"
         self._given: list[str] = []
 
     def __enter__(self) -> Self:

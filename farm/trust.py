@@ -10,7 +10,6 @@ The functions look at paths that they are given and know nothing of a project.
 import grp
 import os
 import pwd
-import secrets
 import stat
 from collections.abc import Sequence
 
@@ -77,7 +76,7 @@ def _owner_of_new(folder: str) -> int | None:
 
     Some mounts (SMB, or folders that a container shares) give all files one owner.
     """
-    path = f"{folder}/.owner-{secrets.token_hex(8)}"
+    path = f"{folder}/.owner-{os.urandom(8).hex()}"
     try:
         disk.write_aside(path, b"")
     except OSError:

@@ -1,12 +1,12 @@
 """How long to wait after a failure."""
 
 import asyncio
-import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm import backoff
 from farm.backoff import AdaptiveBackoff, exponential, full_jitter
 
 HUGE = 10**9
@@ -49,7 +49,7 @@ def bounds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
         asked.append((low, high))
         return high
 
-    monkeypatch.setattr(random, "uniform", uniform)
+    monkeypatch.setattr(backoff, "uniform", uniform)
     return asked
 
 

@@ -1,11 +1,10 @@
 """Whether a worker is well, and what its supervisor does about it."""
 
-import random
 from pathlib import Path
 
 import pytest
 
-from farm import health
+from farm import backoff, health
 from farm.health import (
     LONGEST_REST,
     Action,
@@ -144,7 +143,7 @@ def test_what_stands_still_is_no_sign_of_life() -> None:
 
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(backoff, "uniform", lambda low, high: high)
 
 
 def after(recoveries: int) -> float:
@@ -177,7 +176,7 @@ def test_only_the_first_restart_is_never_delayed(
     recoveries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Full jitter may draw nothing; a slot that keeps dying must not spin.
-    monkeypatch.setattr(random, "uniform", lambda low, high: low)
+    monkeypatch.setattr(backoff, "uniform", lambda low, high: low)
 
     assert after(recoveries) > 0.0
 

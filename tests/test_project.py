@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm import mount
 from farm.errors import NoProjectError, TaskFileError, UsageError
 from farm.project import MAX_TASK_BYTES, Project, find_project, key
 from tests.sockets import make_socket
@@ -343,6 +344,6 @@ MOUNTS = """\
 def test_network_mounts_are_known_by_the_kernels_table(
     monkeypatch: pytest.MonkeyPatch, root: str, expected: bool
 ) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda self, errors: MOUNTS)
+    monkeypatch.setattr(mount, "_table", lambda: MOUNTS)
 
     assert Project(root).network is expected

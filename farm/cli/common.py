@@ -4,7 +4,6 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -151,7 +150,7 @@ class Place:
         """
         chosen = self.named_once(named)
         if chosen is None:
-            return find_project(start or Path.cwd())
+            return find_project(start or os.getcwd())
         if not os.path.isdir(chosen):
             raise NoProjectError(
                 f"there is no folder {chosen}: make it, or name another"
@@ -192,4 +191,4 @@ def _welcome(project: Project) -> str:
 
 def settings_of(project: Project, flags: Mapping[str, object]) -> Settings:
     """farm.toml, then FARM_* variables, then flags."""
-    return load_settings(Path(project.settings), os.environ, flags)
+    return load_settings(project.settings, os.environ, flags)

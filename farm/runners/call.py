@@ -21,7 +21,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -35,7 +34,7 @@ from farm.stop import StoppedAtOnceError, TaskCancelledError
 from farm.task import Task
 from farm.value import judged, plain_text
 
-_FARM = os.path.join(Path(__file__).parent.parent, "")
+_FARM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 _REPEAT = 1.0  # seconds between alarms; one can be lost in a __del__
 
 

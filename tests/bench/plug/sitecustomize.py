@@ -12,15 +12,14 @@ threads' time inside "journal" and "heartbeats", as the kernel counts both.
 The sampler is a thread over `sys._current_frames`. It sees the main thread when that
 gives the interpreter's lock away, which is at system calls and, with the short switch
 interval set here, within 50 µs elsewhere: a little more often at calls than is fair.
+
+Whatever it needs is imported only then: the start of a worker is measured, too.
 """
 
-import atexit
-import json
+# ruff: noqa: PLC0415 - see above
+
 import os
 import sys
-import threading
-import time
-from collections import Counter
 from types import FrameType
 
 EVERY = 0.001  # seconds
@@ -29,8 +28,12 @@ SWITCH = 0.00005  # seconds
 
 def count_parts(folder: str) -> None:
     """Note, from now to the end, what the duties of a worker take."""
-    from farm.heart import Heart  # noqa: PLC0415 - only where it is wanted
-    from farm.journal import Entry, Journal  # noqa: PLC0415 - the same
+    import atexit
+    import json
+    import time
+
+    from farm.heart import Heart
+    from farm.journal import Entry, Journal
 
     spent = {"journal": 0.0, "heartbeats": 0.0}
     append, run = Journal.append, Heart.run
@@ -58,6 +61,10 @@ def count_parts(folder: str) -> None:
 
 def sample(path: str) -> None:
     """From now to the end: which functions the main thread is in."""
+    import atexit
+    import threading
+    from collections import Counter
+
     main, over = threading.main_thread().ident or 0, threading.Event()
     stacks: Counter[str] = Counter()
 
