@@ -28,10 +28,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
-from filelock import lock_descriptor, unlock_descriptor
 
 from farm import disk
 from farm.errors import LedgerError, MountError
+from farm.flock import lock_descriptor, unlock_descriptor
 from farm.process import Identity
 from farm.result import Error
 from farm.states import Status, Why

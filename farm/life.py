@@ -24,10 +24,10 @@ from contextlib import suppress
 from enum import Enum
 
 import msgspec
-from filelock import lock_descriptor
 
 from farm import disk, process
 from farm.errors import BusyError, MountError, UsageError
+from farm.flock import lock_descriptor
 from farm.process import Identity
 from farm.project import Project
 

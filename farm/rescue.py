@@ -16,11 +16,10 @@ import os
 from collections.abc import Set
 from contextlib import suppress
 
-from filelock import lock_descriptor
-
 from farm import control, disk, life, process, register, trial
 from farm.claim import Hold, Holder, Reason, hold, let_go, mark_of
 from farm.errors import LedgerError
+from farm.flock import lock_descriptor
 from farm.journal import REBUILT, note
 from farm.ledger import Claimed, Ledger, Past, open_attempt, peek
 from farm.listing import Listing

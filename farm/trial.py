@@ -10,11 +10,10 @@ import os
 import re
 from typing import Self
 
-from filelock import lock_descriptor
-
 from farm import disk, life, process
 from farm.bell import Bell
 from farm.errors import MACHINE, MountError
+from farm.flock import lock_descriptor
 from farm.life import BEATS_TO_WAIT, LifeLock
 from farm.process import Identity
 from farm.project import CHECK, Project

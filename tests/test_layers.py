@@ -119,7 +119,7 @@ def test_a_worker_never_imports_rich_or_watchdog_at_start() -> None:
 
 def test_a_worker_imports_nothing_at_start_that_only_some_need() -> None:
     by_farm = modules_after("import farm.cli.worker")
-    by_libraries = modules_after("import click, filelock, msgspec, orjson")
+    by_libraries = modules_after("import click, msgspec, orjson")
 
     assert not (by_farm - by_libraries) & SELDOM_NEEDED
 

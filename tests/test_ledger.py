@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from filelock import lock_descriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
 from farm import disk, process
 from farm import ledger as module
 from farm.errors import LedgerError, MountError
+from farm.flock import lock_descriptor
 from farm.ledger import (
     Child,
     Claimed,

@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from filelock import lock_descriptor
-
 from farm import disk, poll, trial
 from farm.bell import Bell
 from farm.doctor.told import Check, Told, fail, ok, warn
+from farm.flock import lock_descriptor
 from farm.project import Project
 from farm.trial import NEEDS, Bench
 from farm.watcher import Watcher

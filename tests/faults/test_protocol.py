@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from filelock import lock_descriptor
 
 from farm import claim, disk, life, process, register
 from farm import ledger as ledger_module
 from farm.claim import Claim, Exhausted, Holder, Reason, Refused
 from farm.commit import End
 from farm.config import Settings
+from farm.flock import lock_descriptor
 from farm.ledger import Claimed, Ledger, history, peek
 from farm.life import Life, LifeLock
 from farm.look import Look, read_look
