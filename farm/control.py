@@ -30,6 +30,7 @@ ALL = "pause"
 _SOME, _SCALE, _CANCEL = "pause-", "scale-", "cancel-"
 DRAIN = "drain"
 MOST_WORKERS = 9_999  #: that one supervisor can be told to keep
+_ESCAPED = re.compile("(?:%[0-9A-Fa-f]{2})+")
 _COUNT = re.compile("[0-9]{1,4}")
 _LONGEST_NAME = 255  # bytes
 _RACY_NS = 20_000_000  # a folder that changed so lately may change again unseen
@@ -96,7 +97,7 @@ class Control:
             return Orders()  # the usual case
         return Orders(
             paused=ALL in names,
-            globs={n: _unquoted(n, _SOME) for n in _begin(names, _SOME)},
+            globs={n: _unquoted(n.removeprefix(_SOME)) for n in _begin(names, _SOME)},
             drain=DRAIN in names,
             scale=self._scale(names),
             cancels={n: self._text(n) for n in _begin(names, _CANCEL)},
@@ -131,10 +132,12 @@ def _says(path: str) -> str | None:
         return None
 
 
-def _unquoted(name: str, prefix: str) -> str:
-    from urllib.parse import unquote  # noqa: PLC0415 - hardly ever needed, and slow
-
-    return unquote(name.removeprefix(prefix))
+def _unquoted(text: str) -> str:
+    """Like `urllib.parse.unquote`, the import of which takes 2 ms."""
+    return _ESCAPED.sub(
+        lambda found: bytes.fromhex(found[0].replace("%", "")).decode(errors="replace"),
+        text,
+    )
 
 
 def _begin(names: list[str], prefix: str) -> list[str]:
@@ -151,7 +154,7 @@ def cancel_name(task_id: str) -> str:
 
 def cancelled_id(name: str) -> str | None:
     """The task that such a file cancels; None if its id was too long for a name."""
-    task_id = _unquoted(name, _CANCEL)
+    task_id = _unquoted(name.removeprefix(_CANCEL))
     return task_id if cancel_name(task_id) == name else None
 
 

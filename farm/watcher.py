@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from farm.bell import Bell
+from farm.late import not_from
 from farm.project import RESULT, TASK, Project, is_usable
 
 if TYPE_CHECKING:
@@ -52,9 +53,10 @@ class Watcher:
         return None
 
     def _observe(self) -> "BaseObserver":
-        import logging  # noqa: PLC0415 - for watchdog alone
+        with not_from(self._project.root):
+            import logging  # noqa: PLC0415 - for watchdog alone
 
-        from watchdog.observers import Observer  # noqa: PLC0415 - 45 ms that a busy worker never needs
+            from watchdog.observers import Observer  # noqa: PLC0415 - 45 ms that a busy worker never needs
 
         # It would complain on our terminal of being stopped in the middle.
         logging.getLogger("watchdog").setLevel(logging.CRITICAL)

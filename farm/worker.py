@@ -13,7 +13,7 @@ import os
 import time
 import zlib
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from farm import disk, life, rescue, trial
 from farm.backoff import AdaptiveBackoff
@@ -25,7 +25,6 @@ from farm.config import Settings
 from farm.control import DRAIN, Control
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
-from farm.hooks import Hooks
 from farm.job import Scratch, Secrets, environ_for
 from farm.journal import Entry, Journal
 from farm.ledger import Claimed
@@ -37,6 +36,9 @@ from farm.standing import Doomed, Ready, Stripe
 from farm.stop import Stop
 from farm.watcher import Watcher
 from farm.words import plain
+
+if TYPE_CHECKING:
+    from farm.hooks import Hooks
 
 REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
 HOOKS_PATIENCE = 30.0  # seconds; a worker that ends lets its hooks finish
@@ -73,7 +75,7 @@ class Worker:
         self.secrets = Secrets.take(os.environ)
         self.capture = Capture(project, life_.name)
         self.journal = Journal(project, life_.name)
-        self.hooks = Hooks(project, settings, os.environ.copy(), self.say)
+        self.hooks = self._hooks()
         self.watcher = Watcher(project, stop.bell)
         self.watching = False
         self.events = True  #: whether the system gives us file events
@@ -131,13 +133,21 @@ class Worker:
 
     def __exit__(self, *_error: object) -> None:
         self.watcher.stop()
-        self.hooks.end(HOOKS_PATIENCE, lambda: self.stop.now)
+        if self.hooks:
+            self.hooks.end(HOOKS_PATIENCE, lambda: self.stop.now)
         self.heart.end()
         self.journal.close()
         self.capture.end()
         for path in (self.scratch.needs, self.scratch.progress):
             disk.clear(path)
         self.life.end()
+
+    def _hooks(self) -> "Hooks | None":
+        if not (self.settings.hooks_on_failure or self.settings.hooks_on_done):
+            return None
+        from farm.hooks import Hooks  # noqa: PLC0415 - most farms have none
+
+        return Hooks(self.project, self.settings, os.environ.copy(), self.say)
 
     def say(self, text: str) -> None:
         """A line for people, on the stderr that the worker was started with."""
@@ -265,7 +275,7 @@ class Worker:
                 self.journal.append(entry)
             except OSError as error:  # only a cache: the result is what counts
                 self.say(f"cannot write the journal: {error.strerror}")
-        if ending.status is not None:
+        if self.hooks and ending.status is not None:
             self.hooks.fire(ending.id, ending.status)
         if self._supervisor is None:
             self.say(describe(ending))

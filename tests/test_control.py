@@ -35,6 +35,8 @@ def test_no_folder_is_no_orders(project: Project) -> None:
         ("pause-a*", Orders(globs={"pause-a*": "a*"})),
         ("pause-tiles%2F**", Orders(globs={"pause-tiles%2F**": "tiles/**"})),
         ("pause-100%25", Orders(globs={"pause-100%25": "100%"})),
+        ("pause-%C3%bcb*", Orders(globs={"pause-%C3%bcb*": "üb*"})),
+        ("pause-%FF%4", Orders(globs={"pause-%FF%4": "\ufffd%4"})),
         ("pause-pause-x", Orders(globs={"pause-pause-x": "pause-x"})),
         ("paused", Orders()),
         ("scale-host", Orders()),

@@ -578,3 +578,17 @@ def test_a_prompt_is_answered_that_no_agent_is_set_up(farm: Farm) -> None:
 
     assert result["status"] == "failed"
     assert "no agent named claude is set up" in result["error"]["message"]
+
+
+# -- a project's own modules -----------------------------------------------------------
+
+
+def test_modules_of_a_project_are_no_modules_of_farm(farm: Farm) -> None:
+    for name in ("locale", "logging", "queue", "random", "selectors", "subprocess"):
+        farm.write(f"{name}.py", "raise SystemExit('this is mine')\n")
+    farm.drop("first", run="true")
+    farm.start_worker()
+    farm.wait_for("succeeded", "first")
+    farm.drop("second", run="true")  # seen by an event: the worker idles by now
+
+    farm.wait_for("succeeded", "second")
