@@ -4,11 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line and end with its exit code.
-
-    A worker is started without the other verbs, which import what it never
-    needs (rich, for one).
-    """
+    """Run the command line and end with its exit code."""
     from farm.cli import run  # noqa: PLC0415 - so that `import farm.__main__` is free
 
     sys.exit(run())

@@ -7,7 +7,7 @@ import click
 import msgspec
 import pytest
 
-from farm.cli import VERBS, main
+from farm.cli.verbs import VERBS, main
 from farm.config import CHILD_VARIABLES, SETTINGS_HELP, Settings
 from farm.task import Task
 

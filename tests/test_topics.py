@@ -19,8 +19,8 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from farm.cli import VERBS
 from farm.cli.help import TOPICS, WIDEST
+from farm.cli.verbs import VERBS
 from farm.config import CHILD_VARIABLES, SETTINGS_HELP, load_settings
 from farm.errors import ConfigError, TaskFileError
 from farm.result import Attempt, Error, Result, encode

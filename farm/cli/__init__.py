@@ -1,50 +1,23 @@
 """The command line: parse, call one function, print.
 
-A verb is a file here, loaded when it is asked for; `VERBS` lists them in order
-of use. Results go to stdout, messages to stderr. A `FarmError` is printed as one
-sentence and ends with its own exit code; a traceback means a bug in farm (70).
+Click reads it (`farm.cli.verbs`), but for a plain `farm worker PROJECT`: importing
+click would be a quarter of that one's start. Results go to stdout, messages to stderr.
+A `FarmError` is printed as one sentence and ends with its own exit code; a traceback
+means a bug in farm (70).
 """
 
 import errno
+import gc
 import importlib
 import os
 import sys
+from types import ModuleType
+from typing import NamedTuple, TextIO
 
-import click
-
-import farm
-from farm.cli.common import INTERRUPTED, PROJECT_OPTION, Place, example
 from farm.errors import FarmError
-from farm.words import clean, plain
 
-VERBS = (
-    "init",
-    "add",
-    "supervise",
-    "worker",
-    "status",
-    "watch",
-    "wait",
-    "show",
-    "why",
-    "logs",
-    "retry",
-    "cancel",
-    "pause",
-    "resume",
-    "workers",
-    "scale",
-    "drain",
-    "unlock",
-    "archive",
-    "restore",
-    "check",
-    "doctor",
-    "schema",
-    "completion",
-    "help",
-)  # in order of use
-CLICKS_LEAST = 52  # columns
+INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
+BUG = 70  # EX_SOFTWARE
 _TODO = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
@@ -52,57 +25,42 @@ _TODO = {
     errno.EACCES: "give yourself the right to",
     errno.EPERM: "give yourself the right to",
 }
-BUG = 70  # EX_SOFTWARE
 
 
-class Verbs(click.Group):
-    """Loads a verb's file when it is needed; lists all in order of use."""
+class Order(NamedTuple):
+    """What a worker is told on its command line."""
 
-    def list_commands(self, _ctx: click.Context) -> list[str]:
-        """In order of use, not of alphabet."""
-        return list(VERBS)
-
-    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        """The command of a verb's file."""
-        if name not in VERBS:
-            return None
-        module = importlib.import_module(f"farm.cli.{name}")
-        command: click.Command = module.command
-        return command
+    name: str | None = None
+    supervisor: int | None = None  #: process id of its parent
+    until_done: bool = False
 
 
-@click.group(
-    cls=Verbs,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
-    epilog=example(
-        "farm supervise ./project         # keep workers going; Ctrl-C stops",
-        'echo \'{"run": "make -j4"}\' > project/tasks/build.json',
-        "farm status ./project",
-    ),
-)
-@PROJECT_OPTION
-@click.version_option(farm.__version__, prog_name="farm")
-@click.pass_context
-def main(ctx: click.Context, project: str | None) -> None:
-    """Run the task files in a folder with many worker processes.
+def plain_order(words: list[str]) -> tuple[str, Order] | None:
+    """The project and the order of a plain worker, as a supervisor starts it.
 
-    Drop tasks/build.json into a project; tasks/build.result.json appears beside it.
-
-    Exit codes: 0 all well, 1 a task did not succeed or farm could not go on,
-    2 wrong usage, 130 interrupted.
+    None if a command line says anything else: then click reads it.
     """
-    ctx.obj = Place(project)
+    if len(words) < 2 or words[0] != "worker" or words[1].startswith("-"):  # noqa: PLR2004 - the verb and the project
+        return None
+    _, project, *rest = words
+    order = Order()
+    while rest:
+        match rest:
+            case ["--until-done", *rest]:
+                order = order._replace(until_done=True)
+            case ["--supervisor", pid, *rest] if pid.isdecimal():
+                order = order._replace(supervisor=int(pid))
+            case _:
+                return None
+    return (project, order) if os.path.isdir(f"{project}/tasks") else None
 
 
 def run(args: list[str] | None = None) -> int:
     """The whole command line; the exit code."""
     try:
-        code = main.main(
-            args, prog_name="farm", standalone_mode=False, terminal_width=_narrow()
-        )
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("farm: interrupted", err=True)
-        return INTERRUPTED
+        code = _started(sys.argv[1:] if args is None else args)
+    except KeyboardInterrupt:
+        return _interrupted()
     except BrokenPipeError:  # `farm status | head`: end quietly
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -111,32 +69,61 @@ def run(args: list[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _narrow() -> int | None:
-    """The terminal's width if click would take it for wider; click's least is 50."""
-    if "COLUMNS" not in os.environ and not os.isatty(1):
-        return None  # a pipe has no width
-    import shutil  # noqa: PLC0415 - only on a terminal
+def _started(words: list[str]) -> object:
+    if plain := plain_order(words):
+        return imported("farm.cli.plain").work(*plain)
+    return imported("farm.cli.verbs").read(words)
 
-    columns = shutil.get_terminal_size().columns
-    return columns if columns < CLICKS_LEAST else None
+
+def imported(name: str) -> ModuleType:
+    """A module of farm, and all that it imports, which never is garbage.
+
+    To look for some in it all the same would take a fifth of the time.
+    """
+    if name in sys.modules:
+        return sys.modules[name]
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Text for people on stderr, if there is one, as `click.echo` writes it."""
+    stderr: TextIO | None = sys.stderr
+    if stderr is not None:
+        stderr.write(f"{text}{end}")
+
+
+def _interrupted() -> int:
+    say("farm: interrupted")
+    return INTERRUPTED
 
 
 def _told(error: Exception) -> int:
     """Say what went wrong; the exit code."""
-    if isinstance(error, click.UsageError):
-        verb = error.ctx.command_path if error.ctx else "farm"
-        click.echo(f"farm: {plain(error.format_message())} ({verb} --help)", err=True)
-        return error.exit_code
+    from farm.words import clean, plain  # noqa: PLC0415 - only if something did
+
     if isinstance(error, FarmError):
-        click.echo(f"farm: {plain(str(error))}", err=True)
+        say(f"farm: {plain(str(error))}")
         return error.exit_code
     if isinstance(error, OSError):  # a full or read-only disk, say: no bug of ours
         where = error.filename or "cannot write into the project"
         todo = _TODO.get(error.errno or 0, "mend that")
         said = f"{where}: {error.strerror or error}: {todo}, and try again"
-        click.echo(f"farm: {plain(said)}", err=True)
+        say(f"farm: {plain(said)}")
         return 1
+    import click  # noqa: PLC0415 - see this module's docstring
+
+    if isinstance(error, click.exceptions.Abort):
+        return _interrupted()
+    if isinstance(error, click.UsageError):
+        verb = error.ctx.command_path if error.ctx else "farm"
+        say(f"farm: {plain(error.format_message())} ({verb} --help)")
+        return error.exit_code
     import traceback  # noqa: PLC0415 - only for a bug
 
-    click.echo(clean("".join(traceback.format_exception(error))), nl=False, err=True)
+    say(clean("".join(traceback.format_exception(error))), end="")
     return BUG

@@ -33,8 +33,6 @@ JSON_OPTION = click.option(
 )
 ID_ARGUMENT = click.argument("task_id", metavar="ID", shell_complete=complete_ids)
 
-INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
-
 
 def example(*lines: str) -> str:
     """The block that ends a command's help, lines as they are typed."""

@@ -5,8 +5,8 @@ import time
 
 import click
 
+from farm.cli import INTERRUPTED
 from farm.cli.common import (
-    INTERRUPTED,
     Place,
     about_project,
     example,

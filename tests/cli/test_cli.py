@@ -12,6 +12,7 @@ import click
 import pytest
 
 from farm import cli
+from farm.cli import Order, plain_order, verbs
 from tests.cli.conftest import Run
 
 
@@ -296,11 +297,76 @@ def test_a_reader_that_goes_ends_it_quietly(there: Path) -> None:
     assert done.stderr == ""
 
 
+# -- a plain worker ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "order"),
+    [
+        ("", Order()),
+        ("--until-done", Order(until_done=True)),
+        ("--supervisor 12", Order(supervisor=12)),
+        ("--supervisor 12 --until-done", Order(supervisor=12, until_done=True)),
+        ("--until-done --supervisor 12", Order(supervisor=12, until_done=True)),
+    ],
+)
+def test_the_order_of_a_plain_worker_is_read_without_click(
+    there: Path, words: str, order: Order
+) -> None:
+    found = plain_order(["worker", str(there), *words.split()])
+
+    assert found == (str(there), order)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "worker",
+        "worker --help",
+        "worker {there}/tasks",
+        "worker {there}/nothing",
+        "worker {there} --name ada",
+        "worker {there} --until-don",
+        "worker {there} --supervisor",
+        "worker {there} --supervisor=12",
+        "worker {there} --supervisor me",
+        "worker {there} {there}",
+        "worker --until-done {there}",
+        "-C {there} worker",
+        "workers {there}",
+        "",
+    ],
+)
+def test_whatever_else_is_said_click_reads_it(there: Path, words: str) -> None:
+    assert plain_order(words.format(there=there).split()) is None
+
+
+def test_a_project_whose_name_looks_like_an_option_is_left_to_click(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "--help" / "tasks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+
+    assert plain_order(["worker", "--help"]) is None
+
+
+@pytest.mark.parametrize("words", [["worker", "there"], ["-C", "there", "worker"]])
+def test_a_worker_says_what_is_wrong_in_the_same_words_however_it_was_told(
+    run: Run, there: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (there / "farm.toml").write_text("workers = 0")
+    monkeypatch.chdir(there.parent)
+    code, out, err = run(*words, "--until-done")
+
+    assert (code, out) == (2, "")
+    assert err.endswith("`workers` must be a whole number of at least 1, not 0\n")
+
+
 # -- the help --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", [40, 60, 200])
-@pytest.mark.parametrize("verb", ["", *cli.VERBS])
+@pytest.mark.parametrize("verb", ["", *verbs.VERBS])
 def test_the_help_keeps_to_the_terminal_except_in_the_example(
     run: Run, monkeypatch: pytest.MonkeyPatch, verb: str, columns: int
 ) -> None:

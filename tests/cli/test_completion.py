@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from farm.cli import VERBS
+from farm.cli.verbs import VERBS
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parent.parent.parent

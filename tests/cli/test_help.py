@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.shell_completion import ShellComplete
 
-from farm import cli
+from farm.cli import verbs
 from farm.cli.help import TOPICS, WIDEST, page
 
 Run = Callable[..., tuple[int, str, str]]
@@ -116,7 +116,7 @@ def test_help_needs_no_project(
     ("typed", "offered"), [("ta", ["tasks"]), ("st", ["status"]), ("zz", [])]
 )
 def test_topics_and_commands_complete(typed: str, offered: list[str]) -> None:
-    shell = ShellComplete(cli.main, {}, "farm", "_FARM_COMPLETE")
+    shell = ShellComplete(verbs.main, {}, "farm", "_FARM_COMPLETE")
     found = shell.get_completions(["help"], typed)
 
     assert [item.value for item in found] == offered

@@ -1,0 +1,75 @@
+"""One worker process, from its order to its exit code; nothing of click in here."""
+
+import os
+import sys
+import time
+
+from farm.cli import INTERRUPTED, Order, say
+from farm.config import load_settings
+from farm.control import DRAIN
+from farm.project import Project
+from farm.words import plain
+from farm.work import LoopEnd, work_stealing_loop
+from farm.worker import Worker
+
+UNWELL = 75  # the machine failed it three times in a row; see farm.supervisor
+
+
+def work(project: str, order: Order) -> int:
+    """Work in the project of that path."""
+    return work_in(Project.open(project), order)
+
+
+def work_in(project: Project, order: Order) -> int:
+    """Work until asked to stop, or until nothing is left if that was ordered."""
+    settings = load_settings(project.settings, os.environ, {})
+    warnings = project.check_trust()
+    for warning in warnings if order.supervisor is None else ():
+        say(f"warning: {plain(warning)}")
+    sys.dont_write_bytecode = True  # a .pyc cannot tell two edits in one second apart
+    began = time.monotonic()
+    with Worker.begin(
+        project, settings, name=order.name, supervisor=order.supervisor
+    ) as worker:
+        worker.say(f"worker {worker.life.name} works on {project.root}")
+        ours = sys.path.copy()
+        sys.path.insert(0, project.root)
+        end = work_stealing_loop(worker, until_done=order.until_done)
+        sys.path[:] = ours  # what is imported from here on is no task's
+        worker.say(f"worker {worker.life.name} ends: {_reason(worker, end)}")
+        environ = worker.secrets.back_into(os.environ)
+    if end is LoopEnd.RELOAD and not worker.stop.soon:  # asked while hooks finished
+        _start_afresh(project, environ, order)
+    if end is LoopEnd.UNWELL:
+        return UNWELL
+    if order.supervisor is not None:
+        return 0  # anything else is a death to the supervisor
+    if worker.stop.asked:
+        return INTERRUPTED
+    return _judged(project, time.monotonic() - began) if order.until_done else 0
+
+
+def _reason(worker: Worker, end: LoopEnd) -> str:
+    if end is LoopEnd.STOPPED and worker.stop.reason == DRAIN:
+        return f"drained; remove .farm/control/{DRAIN} to let workers start again"
+    return worker.stop.reason or end.value
+
+
+def _judged(project: Project, seconds: float) -> int:
+    """Say what came of it; the exit code."""
+    from farm.cli.screen import summarize  # noqa: PLC0415 - only at the very end
+    from farm.report import survey  # noqa: PLC0415 - the same
+
+    report = survey(project)
+    summarize(report, seconds)
+    return 0 if report.all_succeeded else 1
+
+
+def _start_afresh(project: Project, environ: dict[str, str], order: Order) -> None:
+    """Become a new worker in the same process; a given name was used up."""
+    arguments = [sys.executable, "-P", "-m", "farm", "worker", project.root]
+    if order.until_done:
+        arguments.append("--until-done")
+    if order.supervisor is not None:
+        arguments += ["--supervisor", str(order.supervisor)]
+    os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is wanted
