@@ -18,7 +18,6 @@ PATTERN = "^(?=[0-9])" + "".join(f"(?:({_NUMBER}){unit})?" for unit in _UNITS) +
 _MUST_BE = 'must be a number of seconds or a duration such as "90s" "15m" "1h30m"'
 _AT_LEAST = "must be at least 0 seconds"
 _AT_MOST = f"must be at most {LONGEST:.0f} seconds"
-_SHAPE = re.compile(PATTERN)
 
 
 def seconds(value: object) -> float:
@@ -38,7 +37,7 @@ def seconds(value: object) -> float:
 
 
 def _in_words(text: str) -> float:
-    found = _SHAPE.fullmatch(text)
+    found = re.fullmatch(PATTERN, text)  # compiled when the first one is read
     if found is None:
         raise ValueError(_MUST_BE)
     counts = zip(found.groups(), _UNITS.values(), strict=True)

@@ -34,7 +34,7 @@ from farm.rules import DELAYS, DURATION_FORMS, MAX_DELAY, RULES, WRITTEN
 Kind = Literal["run", "call", "prompt"]
 
 # Control characters, and those that change the order of the letters around them.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
 _LONGEST_NAME = 255  # bytes, on every file system we know
 
 ExitCode = Annotated[int, Meta(ge=0, le=255)]
@@ -168,7 +168,7 @@ def check_id(task_id: str) -> str | None:
         name = task_id.encode().rpartition(b"/")[2] + b".result.json"
     except UnicodeEncodeError:
         return "its name is not UTF-8: rename it"
-    if _CONTROL.search(task_id):
+    if re.search(_CONTROL, task_id):
         return f"its name, {shown(task_id)}, holds a control character: rename it"
     if len(name) > _LONGEST_NAME:
         return (

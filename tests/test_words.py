@@ -1,5 +1,6 @@
 """Text for people's terminals."""
 
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -50,6 +51,12 @@ def test_every_other_letter_stays() -> None:
     text = "caf\u00e9 \u6771\u4eac \U0001f680"
 
     assert clean(text) == text
+
+
+def test_nothing_that_is_printable_is_left_out() -> None:
+    printable = "".join(filter(str.isprintable, map(chr, range(sys.maxunicode + 1))))
+
+    assert clean(printable) == printable
 
 
 def test_plain_is_one_line() -> None:
