@@ -18,7 +18,7 @@ from enum import Enum
 
 import msgspec
 
-from farm import claim, commit, disk, rescue, runners
+from farm import claim, commit, disk, rescue, retention, runners
 from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
 from farm.errors import FULL, LedgerError
@@ -284,8 +284,6 @@ def _rescue(worker: Worker) -> None:
         worker.sweep_due = tick + SWEEP_EVERY
         rescue.sweep(worker.project, worker.holder, time.time())
     if tick >= worker.trim_due:
-        from farm import retention  # noqa: PLC0415 - a worker idles after its first tasks
-
         worker.trim_due = tick + retention.EVERY
         retention.trim(worker.project, worker.settings, time.time())
 

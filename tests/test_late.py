@@ -41,3 +41,14 @@ def test_the_list_stays_the_same_one_and_is_as_before_even_after_an_error(
 
     assert sys.path is places
     assert places == ["/project", "/lib", "/project/vendored"]
+
+
+def test_what_is_compiled_in_there_is_kept_as_python_was_told(
+    places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    with not_from("/project"):
+        told = sys.dont_write_bytecode
+
+    assert told is bool(sys.flags.dont_write_bytecode)
+    assert sys.dont_write_bytecode is True

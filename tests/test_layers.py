@@ -23,7 +23,6 @@ SELDOM_NEEDED = {  # each takes a millisecond or more to import, or imports what
     "farm.child",
     "farm.cli.verbs",
     "farm.hooks",
-    "farm.retention",
     "importlib.metadata",
     "importlib.resources",
     "logging",
