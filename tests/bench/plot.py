@@ -19,6 +19,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 20, 40, 50  # edges
 STYLE = (
     "text{font:12px sans-serif;fill:#333}.title{font-weight:bold}"
     "path{fill:none;stroke:#07c;stroke-width:2}circle{fill:#07c}"
+    ".mid{text-anchor:middle}.end{text-anchor:end}"
     "line{stroke:#ddd}.mark{stroke:#c30;stroke-dasharray:4}"
 )
 Point = tuple[float, float]
@@ -38,7 +39,9 @@ class Picture(NamedTuple):
         exponents = [math.log10(x) for x, _ in self.points]
         low, high = math.floor(min(exponents)), math.ceil(max(exponents))
         high = max(high, low + 1)
-        top = max(y for _, y in self.points) * 1.1
+        step = round_step(max(y for _, y in self.points))
+        steps = math.ceil(max(y for _, y in self.points) / step)
+        top = step * steps
 
         def place(x: float, y: float) -> Point:
             right = (math.log10(x) - low) / (high - low) * (WIDE - LEFT - RIGHT)
@@ -49,14 +52,17 @@ class Picture(NamedTuple):
         for exponent in range(low, high + 1):
             (x, bottom), (_, up) = place(10**exponent, 0), place(10**exponent, top)
             label = number(10**exponent)
-            parts += [line(x, bottom, x, up), text(x - 8, bottom + 16, label)]
-        for step in range(6):
-            (x, y), (end, _) = place(10**low, top * step / 5), place(10**high, 0)
-            label = number(top * step / 5)
-            parts += [line(x, y, end, y), text(at + 8, y + 4, label)]
-        for name, value in self.marks:
+            parts += [line(x, bottom, x, up), text(x, bottom + 16, label, "mid")]
+        for count in range(steps + 1):
+            (x, y), (end, _) = place(10**low, step * count), place(10**high, 0)
+            label = number(step * count)
+            parts += [line(x, y, end, y), text(x - 6, y + 4, label, "end")]
+        for above, (name, value) in enumerate(self.marks, start=1):
             (x, bottom), (_, up) = place(value, 0), place(value, top)
-            parts += [line(x, bottom, x, up, "mark"), text(x + 3, up + 12, name)]
+            parts += [
+                line(x, bottom, x, up, "mark"),
+                text(x + 3, up + 14 * above, name),
+            ]
         places = [place(*point) for point in self.points]
         words = " L ".join(f"{x:.1f} {y:.1f}" for x, y in places)
         parts.append(f'<path d="M {words}"/>')
@@ -64,6 +70,12 @@ class Picture(NamedTuple):
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places]
         parts.append(text(at + LEFT, HIGH - 12, self.below))
         return "\n".join(parts)
+
+
+def round_step(most: float) -> float:
+    """What to go up by to reach so much in at most five steps: 1, 2, 2.5 or 5 x 10**n."""
+    unit = 10.0 ** math.floor(math.log10(most / 5))
+    return next(unit * n for n in (1, 2, 2.5, 5, 10) if unit * n * 5 >= most * 0.999)
 
 
 def text(x: float, y: float, words: str, kind: str = "") -> str:
