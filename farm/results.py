@@ -14,6 +14,7 @@ that ended before this machine started; a worker asks for all, as people empty f
 
 import os
 from collections.abc import Iterable, Set
+from operator import attrgetter
 
 import msgspec
 
@@ -70,13 +71,14 @@ class Results:
                 self._counting.discard(task_id)
         return self._counting
 
-    def _compare(self, names: Set[str], told: set[str]) -> None:
+    def _compare(self, names: Set[str], told: Set[str]) -> None:
         before, self._names, self._ends = self._names, names, None
         for gone in before - names:
             self.forget(gone)
-        self._read_untold(names - before - told)
+        new = names - before if before else names
+        self._read_untold(new - told)
         if self._first:
-            self.doubtful |= self._empty(names - self._sound())
+            self.doubtful |= self._empty(self._may_be_empty(names))
             self._first = False
         self.doubtful &= names
         self._counting = set(names)
@@ -84,11 +86,13 @@ class Results:
     def ends(self) -> dict[str, Known]:
         """How all that count have ended; the very same object while nothing changed."""
         if self._ends is None:
-            for unread in self._counting - self._known.keys():
-                self.known(unread)
-            # In the order of `_known`: a million leaps through memory take a second.
-            counting = self._counting
-            self._ends = {i: k for i, k in self._known.items() if i in counting}
+            counting, known = self._counting, self._known
+            unread = [i for i in counting - known.keys() if self.known(i) is None]
+            if len(known) == len(counting) - len(unread):
+                self._ends = known.copy()  # all that is known counts
+            else:
+                # In this order: a million leaps through memory take a second.
+                self._ends = {i: k for i, k in known.items() if i in counting}
         return self._ends
 
     def counts(self, task_id: str) -> bool:
@@ -122,20 +126,20 @@ class Results:
         """Read it at each look from now on, until a journal tells how it ended."""
         self.doubtful.add(task_id)
 
-    def _listen(self) -> set[str]:
+    def _listen(self) -> Set[str]:
         """Take in what journals tell, the latest line last; the ids."""
-        lines = sorted(self._journal.poll(), key=_when)
-        latest = {e.id: e for e in lines if e.status or not e.is_ending}
-        told = {
-            i: Known(e.status, e.at, e.duration) for i, e in latest.items() if e.status
-        }
-        for gone in latest.keys() - told.keys():
-            self.forget(gone)
+        told: dict[str, Known] = {}
+        for e in sorted(self._journal.poll(), key=attrgetter("at")):
+            if e.status is not None:
+                told[e.id] = Known(e.status, e.at, e.duration)
+            elif not e.is_ending:  # its result was taken away
+                told.pop(e.id, None)
+                self.forget(e.id)
         self._known.update(told)
-        self.doubtful -= told.keys()
+        self.doubtful = {i for i in self.doubtful if i not in told}
         invalid = Status.INVALID
         self.doubtful.update([i for i, k in told.items() if k.status is invalid])
-        return set(told)
+        return told.keys()
 
     def _read_untold(self, untold: Set[str]) -> None:
         found = []
@@ -156,12 +160,15 @@ class Results:
             return None  # another user's: nothing is known of it
         return head if isinstance(head, Head) else None
 
-    def _sound(self) -> set[str]:
-        """Those whose result no power cut can have emptied, for who only looks."""
+    def _may_be_empty(self, names: Set[str]) -> Set[str]:
+        """Those whose file is to be asked for its size; see the module's docstring.
+
+        Of which nothing is known is doubtful anyway.
+        """
         if self._writes or self._project.network:
-            return set()
+            return names
         booted = process.booted()
-        return {i for i, known in self._known.items() if known.at > booted}
+        return names & {i for i, k in self._known.items() if k.at <= booted}
 
     def _empty(self, names: Iterable[str]) -> set[str]:
         """Those of these whose file is empty; relative names, as there may be a million."""
@@ -170,10 +177,6 @@ class Results:
             return {i for i in names if _is_empty(f"{i}{RESULT}", tasks)}
         finally:
             os.close(tasks)
-
-
-def _when(entry: Entry) -> float:
-    return entry.at
 
 
 def _is_empty(name: str, folder: int) -> bool:
