@@ -7,6 +7,7 @@ it may be asked at any time, on a read-only mount too. It is true for a moment: 
 runs may have ended when you read it.
 """
 
+import heapq
 import os
 import time
 from collections import Counter
@@ -265,10 +266,12 @@ class Survey:
 
     def _failures(self, most: int | None) -> list[Failure]:
         wanted = set(Status) - {Status.SUCCEEDED} if most is None else FAILURES
-        ends = self._ends.items()
-        latest = [(k.at, i) for i, k in ends if k.status in wanted]
-        latest.sort(reverse=True)
-        found = [self._failure(task_id) for _, task_id in latest[:most]]
+        well, ends = Status.SUCCEEDED, self._ends.items()  # nearly all
+        bad = [
+            (k.at, i) for i, k in ends if k.status is not well and k.status in wanted
+        ]
+        latest = heapq.nlargest(len(bad) if most is None else most, bad)
+        found = [self._failure(task_id) for _, task_id in latest]
         return [one for one in found if one]
 
     def _failure(self, task_id: str) -> Failure | None:
