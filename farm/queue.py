@@ -13,7 +13,7 @@ old costs a refused claim, never a wrong run.
 
 At most `LOOK_AHEAD` files are read ahead; of more ready ones priority orders
 only those. The names of the others are kept in order, and read on (`read_on`)
-without another look at the folder.
+without another look at the folder. Who only counts asks for a `glance`.
 """
 
 from bisect import bisect_right
@@ -41,6 +41,7 @@ from farm.task import Task
 
 LOOK_AHEAD = 12_000  # files read ahead; priority orders within them
 READ_ON = 2_000  # how many at least are read on at once
+GLANCE = 1_000  # files read at a glance where not all can be read ahead
 
 
 class Queue:
@@ -50,9 +51,15 @@ class Queue:
     monotonic seconds (for how long a file stood still).
     """
 
-    def __init__(self, project: Project, *, writes: bool = True) -> None:
-        """Without `writes` a missing journal is not rebuilt: nothing is written."""
+    def __init__(
+        self, project: Project, *, writes: bool = True, glance: bool = False
+    ) -> None:
+        """Without `writes` a missing journal is not rebuilt: nothing is written.
+
+        With `glance` only a few files are read ahead where it cannot be all.
+        """
         self._project = project
+        self._glance = glance
         self._listing = Listing(project)
         self._ends = Results(project, writes=writes)
         self._looks: dict[str, Look] = {}
@@ -91,6 +98,8 @@ class Queue:
         self._reread_waiting()
         self._find_unread(stripe, whole=moved or stripe != self._stripe)
         room = LOOK_AHEAD - sum(look.id in self._looks for look in self._ready)
+        if self._glance and self.unread > room:
+            room = min(room, GLANCE)
         room -= len(self._read(self._unread, room))
         self._read(self._others, room)
         self._judge.find_cycles(self._looks.values())

@@ -2,9 +2,9 @@
 
 `Survey(project).look(now, tick)` gives a `Report`; keep the survey to look again
 cheaply. Of more open tasks than the queue reads ahead the rest is counted as ready,
-and `unread` says how many these are. It takes no task's lock and writes nothing, so
-it may be asked at any time, on a read-only mount too. It is true for a moment: what
-runs may have ended when you read it.
+and `unread` says how many these are; at a `glance` it then reads only a few. It takes
+no task's lock and writes nothing, so it may be asked at any time, on a read-only mount
+too. It is true for a moment: what runs may have ended when you read it.
 """
 
 import heapq
@@ -107,9 +107,9 @@ OPEN_STATES = (State.READY, State.RUNNING, State.WAITING)
 class Survey:
     """Looks at one project again and again."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, glance: bool = False) -> None:
         self.project = project
-        self._queue = Queue(project, writes=False)
+        self._queue = Queue(project, writes=False, glance=glance)
         self._failed: dict[str, tuple[Failure | None, Known]] = {}  # as read then
         self._ends: dict[str, Known] = {}
         self._running: dict[str, Running] = {}

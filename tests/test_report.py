@@ -151,11 +151,26 @@ def test_what_lies_beyond_the_look_ahead_is_said_to_be_unread(
     assert (found.counts["waiting"], found.counts["ready"], found.unread) == (2, 1, 1)
 
 
-def test_a_small_project_is_read_whole(project: Project) -> None:
+@pytest.mark.parametrize("glance", [False, True])
+def test_a_small_project_is_read_whole(*, glance: bool, project: Project) -> None:
     for task_id in "abc":
         drop(project, task_id, needs=["nobody"])
 
-    assert look(project).unread == 0
+    assert Survey(project, glance=glance).look(NOW, 50.0).unread == 0
+
+
+@pytest.mark.parametrize(("tasks", "unread"), [("abc", 0), ("abcd", 3)])
+def test_at_a_glance_little_is_read_where_not_all_can_be(
+    tasks: str, unread: int, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "LOOK_AHEAD", 3)
+    monkeypatch.setattr(queue, "GLANCE", 1)
+    for task_id in tasks:
+        drop(project, task_id, needs=["nobody"])
+    found = Survey(project, glance=True).look(NOW, 50.0)
+
+    assert found.unread == found.counts["ready"] == unread
+    assert len(found.waiting) == len(tasks) - unread
 
 
 def test_a_worker_that_holds_what_was_deleted_is_busy_and_its_task_is_gone(

@@ -17,7 +17,7 @@ from farm.cli.common import (
 )
 from farm.cli.terminal import fit, styled, table, width
 from farm.crew import Running
-from farm.report import Report, Survey, age
+from farm.report import OPEN_STATES, Report, Survey, age
 from farm.result import posix
 from farm.selection import WORDS, Choice
 from farm.states import FAILURES, State, Status
@@ -64,8 +64,9 @@ def command(
     """
     gc.disable()  # a million names are no garbage, and this process ends soon
     click.get_current_context().call_on_close(gc.enable)
-    survey = Survey(read_project(place.find(project)))
     words = frozenset(statuses) | (FAILURES if failed else frozenset())
+    glance = words.isdisjoint(OPEN_STATES)  # who asks what waits gets all that is read
+    survey = Survey(read_project(place.find(project)), glance=glance)
     if words:
         _list(survey, words, as_json=as_json)
         return

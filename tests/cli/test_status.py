@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from farm import queue
 from farm import report as module
 from farm.cli.status import MOST_ROWS, describe, headline, progress
 from farm.crew import Running, WorkerView
@@ -439,6 +440,20 @@ def test_of_many_failures_the_results_of_ten_are_read_and_all_are_counted(
     assert read == [f"t{number}" for number in range(24, 14, -1)]
     assert "25 failed" in out
     assert "and 15 more" in out
+
+
+def test_of_very_many_open_tasks_few_are_read_unless_what_waits_is_asked_for(
+    run: Run, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "LOOK_AHEAD", 2)
+    monkeypatch.setattr(queue, "GLANCE", 1)
+    for task_id in "abc":
+        drop(project, task_id, needs=["nobody"])
+    _, out, _ = run("status", project.root)
+    _, listed, _ = run("status", project.root, "--status", "waiting")
+
+    assert "3 queued (1 waiting, 2 not looked into)" in out
+    assert [line.split()[0] for line in listed.splitlines()] == ["a", "b"]
 
 
 def test_a_word_that_is_none_is_wrong_usage(run: Run, project: Project) -> None:
