@@ -11,7 +11,6 @@ bytes are a result is seen when it is read.
 
 import os
 import stat
-from collections.abc import Set
 from contextlib import suppress
 from itertools import islice
 
@@ -23,7 +22,6 @@ from farm.trust import OPEN_TO_ALL
 
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
-_TASK, _RESULT = -len(TASK), -len(RESULT)  # where these ends begin in a name
 _PLAIN = 50  # letters; a shorter id of plain text is never at fault
 _TOO_DEEP = "its path is too long for the files in it: move it higher up"
 
@@ -31,8 +29,8 @@ _TOO_DEEP = "its path is too long for the files in it: move it higher up"
 class Folder(msgspec.Struct, frozen=True):
     """The names in one folder below `tasks/`, as ids."""
 
-    tasks: Set[str]
-    results: Set[str]
+    tasks: list[str]
+    results: list[str]
     folders: tuple[str, ...]  #: relative, each with a trailing slash
     unusable: dict[str, str]  #: file name -> sentence
 
@@ -113,7 +111,7 @@ def _legible(name: str) -> str:
 
 def _passed_over(name: str, why: str) -> _Seen:
     """A folder with nothing in it but the reason."""
-    empty = Folder(frozenset(), frozenset(), (), {name: why})
+    empty = Folder([], [], (), {name: why})
     return _Seen(empty, 0, settled=False)
 
 
@@ -121,21 +119,18 @@ def _read_folder(path: str, prefix: str) -> Folder:
     tasks, results, folders = [], [], []
     with os.scandir(path) as entries:
         for entry in entries:
-            # Slices, and lists first: a million calls of `endswith` and leaps
-            # through a set take longer than the listing itself.
             name = entry.name
             if name[0] == ".":
                 continue
-            if name[_RESULT:] == RESULT:
-                results.append(prefix + name[:_RESULT])
-            elif name[_TASK:] == TASK:
-                tasks.append(prefix + name[:_TASK])
+            if (stem := name.removesuffix(RESULT)) != name:
+                results.append(prefix + stem)
+            elif (stem := name.removesuffix(TASK)) != name:
+                tasks.append(prefix + stem)
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(f"{prefix}{name}/")
     unusable = _faults(tasks)
-    usable = set(tasks)
-    usable.difference_update([name[:_TASK] for name in unusable])
-    return Folder(usable, set(results), tuple(folders), unusable)
+    usable = [i for i in tasks if f"{i}{TASK}" not in unusable] if unusable else tasks
+    return Folder(usable, results, tuple(folders), unusable)
 
 
 def _faults(ids: list[str]) -> dict[str, str]:
