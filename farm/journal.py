@@ -11,7 +11,7 @@ believed.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import msgspec
@@ -40,6 +40,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 VERBS, REBUILT = "verbs", "rebuilt"  # files that are no worker's
+_CHUNK = 1 << 20  # bytes
 _ENTRY = msgspec.json.Decoder(Entry)
 
 
@@ -83,10 +84,10 @@ class Reader:
             offset = self._offsets.get(name, 0)
             if size <= offset:
                 continue
-            fresh = self._read(name, offset)
-            whole = fresh.rfind(b"\n") + 1  # a line may be half written right now
-            self._offsets[name] = offset + whole
-            entries.extend(_parse(fresh[:whole]))
+            for lines in self._read(name, offset):
+                offset += len(lines)
+                entries.extend(_parse(lines))
+            self._offsets[name] = offset
         return entries
 
     def _files(self) -> list[tuple[str, int]]:
@@ -97,13 +98,18 @@ class Reader:
         except FileNotFoundError:
             return []  # .farm was deleted: nothing is known
 
-    def _read(self, name: str, offset: int) -> bytes:
-        try:
-            with open(f"{self._folder}/{name}", "rb") as file:
-                file.seek(offset)
-                return file.read()
-        except FileNotFoundError:
-            return b""  # deleted since it was listed
+    def _read(self, name: str, offset: int) -> Iterator[bytes]:
+        """The whole lines from there on, many at once and never all of a huge file."""
+        # It may have been deleted since it was listed.
+        with (
+            suppress(FileNotFoundError),
+            open(f"{self._folder}/{name}", "rb") as file,
+        ):
+            file.seek(offset)
+            lines = b"\n"
+            while lines.endswith(b"\n"):
+                lines = file.read(_CHUNK) + file.readline()
+                yield lines[: lines.rfind(b"\n") + 1]  # the last may be half written
 
 
 def _parse(raw: bytes) -> list[Entry]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from farm import journal as module
 from farm.journal import REBUILT, Entry, Journal, Reader, note
 from farm.project import Project
 from farm.states import Status, Why
@@ -53,6 +54,25 @@ def test_each_workers_lines_keep_their_order(project: Project) -> None:
     write(project, "ada", *[entry(i) for i in "dacb"])
 
     assert [e.id for e in Reader(project).poll()] == list("dacb")
+
+
+def test_a_journal_of_many_chunks_is_read_whole(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 100)
+    names = [f"t{n}" for n in range(50)]
+    write(project, "ada", *map(entry, names))
+    torn = msgspec.json.encode(entry("torn"))
+    path = Path(project.journal_path("ada"))
+    reader = Reader(project)
+    with path.open("ab") as journal:
+        journal.write(torn[:-9])
+        journal.flush()
+        early = reader.poll()
+        journal.write(torn[-9:] + b"\n")
+
+    assert [e.id for e in early] == names
+    assert [e.id for e in reader.poll()] == ["torn"]
 
 
 def test_a_reader_from_now_on_sees_nothing_older(project: Project) -> None:
