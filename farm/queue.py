@@ -16,6 +16,7 @@ only those. The names of the others are kept in order, and read on (`read_on`)
 without another look at the folder. Who only counts asks for a `glance`.
 """
 
+import heapq
 from bisect import bisect_right
 from collections.abc import Iterable, Set
 
@@ -162,9 +163,16 @@ class Queue:
         for task_id in [i for i in self._looks if i not in open_ids]:
             if whole or task_id in asked:
                 self.forget(task_id)
-        own, others = stripe.split(open_ids - self._looks.keys())
+        own, others = self._in_order(open_ids - self._looks.keys(), stripe)
         self._unread = own if whole else self._unread + own
         self._others = others if whole else self._others + others
+
+    def _in_order(self, ids: set[str], stripe: Stripe) -> tuple[list[str], list[str]]:
+        """As `Stripe.split`; at a glance only what will be read is put in order."""
+        if not self._glance or len(ids) <= LOOK_AHEAD:
+            return stripe.split(ids)
+        first = heapq.nsmallest(GLANCE, ids)
+        return [*ids.difference(first), *reversed(first)], []
 
     def _read(self, names: list[str], room: int) -> list[Look]:
         """Read so many of these files, from the end; those that are still open."""
