@@ -76,6 +76,16 @@ def test_a_result_that_a_journal_tells_is_not_read(project: Project) -> None:
     assert results.status("a") is Status.SUCCEEDED
 
 
+def test_ends_are_of_those_alone_that_count_and_can_be_read(project: Project) -> None:
+    unreadable = "x" * 300  # the disk refuses the name
+    lay(project, "a", result(Status.SUCCEEDED))
+    tell(project, "w", Entry("gone", 1.0, "w", status=Status.SUCCEEDED))
+    results = Results(project)
+
+    assert results.refresh({"a", unreadable}) == {"a", unreadable}
+    assert results.ends().keys() == {"a"}
+
+
 def test_a_result_that_no_journal_tells_is_read_and_told(project: Project) -> None:
     lay(project, "a", result(Status.FAILED, finished="1970-01-01T00:00:05Z"))
     results = Results(project)

@@ -65,7 +65,7 @@ def command(
     gc.disable()  # a million names are no garbage, and this process ends soon
     click.get_current_context().call_on_close(gc.enable)
     words = frozenset(statuses) | (FAILURES if failed else frozenset())
-    glance = words.isdisjoint(OPEN_STATES)  # who asks what waits gets all that is read
+    glance = words.isdisjoint(OPEN_STATES)  # counts say what was not read, lists not
     survey = Survey(read_project(place.find(project)), glance=glance)
     if words:
         _list(survey, words, as_json=as_json)
