@@ -184,7 +184,7 @@ class Raises:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def __call__(self, *_arguments: object) -> None:
+    def __call__(self, *_: object, **_named: object) -> None:
         raise self.error
 
 
