@@ -13,6 +13,7 @@ import errno
 import os
 import time
 from contextlib import suppress
+from functools import lru_cache
 
 import msgspec
 
@@ -69,7 +70,8 @@ def _run(job: Job, stdout: int, stderr: int) -> Outcome:
     )
     env = environment(job)
     command = Command(argv, working_folder(job), env, stdout, stderr, ledger.fd)
-    started, oom_kills = time.monotonic(), process.oom_kills()
+    started = time.monotonic()
+    oom_kills = _oom_kills_within(int(started))
     child = Child.start(command)
     try:
         ledger.append(ChildLine(job.claim.opened.token, child.group, child.ticks))
@@ -78,7 +80,19 @@ def _run(job: Job, stdout: int, stderr: int) -> Outcome:
         ended = child.end(job.stop.bell)
     killed = ended.signal == "SIGKILL" or ended.code == _KILLED
     out_of_memory = killed and process.oom_kills() > oom_kills
+    if killed:
+        _oom_kills_within.cache_clear()  # the next must not be taken for it
     return _outcome(job, why, ended, out_of_memory=out_of_memory)
+
+
+@lru_cache(maxsize=1)
+def _oom_kills_within(_second: int) -> int:
+    """How many there were when the first command of a second started.
+
+    To ask the kernel takes longer than quick commands should wait for, so a kill of up
+    to a second before its start may be held to be a killed command's own.
+    """
+    return process.oom_kills()
 
 
 def _wait(job: Job, child: Child, started: float) -> Why:

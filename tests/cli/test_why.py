@@ -347,6 +347,26 @@ def test_a_command_that_the_kernel_ended_for_memory_says_so(farm: Farm) -> None:
     assert why(farm, "b")[0].endswith("exit code 1")
 
 
+KILLED_FOR_MEMORY = """
+import os, sys
+from farm import cli, process
+process.oom_kills = lambda: len(os.listdir("kills"))
+sys.exit(cli.run(["worker", sys.argv[1], "--until-done"]))
+"""
+
+
+def test_who_is_killed_soon_after_another_lacked_memory_did_not_itself(
+    farm: Farm,
+) -> None:
+    (farm.root / "kills").mkdir()
+    farm.drop("a", run="touch kills/one; kill -9 $$")
+    farm.drop("b", run="kill -9 $$")
+    farm.start_python("-c", KILLED_FOR_MEMORY, str(farm.root)).wait(30)
+
+    assert "out of memory" in why(farm, "a")[0]
+    assert "killed by SIGKILL" in why(farm, "b")[0]
+
+
 # -- a project that cannot be written ------------------------------------------------
 
 READ_ONLY = """
