@@ -47,18 +47,20 @@ class Exit(msgspec.Struct, frozen=True):
 class Child:
     """A running command and all that it started in its own group."""
 
-    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, popen: "subprocess.Popen[bytes]", ticks: int) -> None:
         self._popen = popen
         self.group = popen.pid
         self.pidfd = os.pidfd_open(popen.pid)
-        leader = process.stat(popen.pid)
-        self.ticks = leader.ticks if leader else 0
+        self.ticks = ticks
 
     @classmethod
     def start(cls, command: Command) -> "Child":
         """Start it in its own session; OSError or ValueError if that fails."""
+        program = _program(command)
+        earliest = process.ticks_now()
         popen = subprocess.Popen(
             command.argv,
+            executable=program,
             cwd=command.cwd,
             env=command.env,
             stdin=subprocess.DEVNULL,
@@ -67,8 +69,9 @@ class Child:
             pass_fds=(command.lock,),
             start_new_session=True,
         )
+        latest = process.ticks_now()
         try:
-            return cls(popen)
+            return cls(popen, _ticks(popen.pid, earliest, latest))
         except OSError:  # no descriptor for its pidfd: nobody could wait for it
             os.killpg(popen.pid, signal.SIGKILL)
             popen.wait()
@@ -81,8 +84,7 @@ class Child:
 
     def wait(self, bell: Bell, timeout: float | None) -> bool:
         """Until the leader is dead, the bell rings or `timeout` seconds passed."""
-        if not self.has_ended():
-            bell.wait(timeout, self.pidfd)
+        bell.wait(timeout, self.pidfd)
         return self.has_ended()
 
     def terminate(self, signum: int = signal.SIGTERM) -> None:
@@ -115,6 +117,31 @@ class Child:
     def _is_member(self, pid: int) -> bool:
         found = process.stat(pid)
         return found is not None and found.group == self.group
+
+
+def _program(command: Command) -> str | None:
+    """Where on its own PATH the program lies; None leaves the search to `execve`.
+
+    That goes through folder after folder, and a refusal costs it many times this look.
+    """
+    name = command.argv[0]
+    if "/" in name:
+        return None
+    for folder in command.env.get("PATH", os.defpath).split(os.pathsep):
+        if not folder.startswith("/"):
+            return None  # seen from the command's folder, which is not ours
+        path = f"{folder}/{name}"
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
+
+
+def _ticks(pid: int, earliest: int, latest: int) -> int:
+    """When a child of ours started; /proc is slow to tell it of a new process."""
+    if earliest == latest:
+        return earliest
+    leader = process.stat(pid)
+    return leader.ticks if leader else 0
 
 
 def signal_name(number: int) -> str:

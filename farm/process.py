@@ -91,6 +91,12 @@ def booted() -> float:
     return time.time() - up
 
 
+def ticks_now() -> int:
+    """The start ticks of a process that starts at this moment."""
+    nanoseconds = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return nanoseconds * os.sysconf("SC_CLK_TCK") // 1_000_000_000 - _shift()
+
+
 @lru_cache(maxsize=1)
 def _machine() -> tuple[str, str, int]:
     boot = disk.read_file("/proc/sys/kernel/random/boot_id").decode().strip()
