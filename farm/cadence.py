@@ -14,7 +14,8 @@ from collections.abc import Iterable
 import msgspec
 
 TICK = 0.5  # seconds; what was due in vain is tried again, and endings are said
-SHARE = 50  # a look that took t seconds is not repeated for 50 t,
+SHARE = 100  # a look that took t seconds is not repeated for 100 t,
+LIVE_SHARE = 50  # ... where somebody watches what runs for 50 t,
 REST = 30.0  # ... while nothing moves for so many seconds
 REST_SHARE = 5_000  # ... and for 5,000 t
 
@@ -31,11 +32,14 @@ class Looks(msgspec.Struct, frozen=True):
     if_not: float
 
     @classmethod
-    def after(cls, began: float, ended: float, least: float) -> "Looks":
+    def after(
+        cls, began: float, ended: float, least: float, *, live: bool = False
+    ) -> "Looks":
         """After a look; `least` is how often somebody wants to see another one."""
         took = ended - began
+        share = LIVE_SHARE if live else SHARE
         return cls(
-            ended + max(least, SHARE * took), ended + max(REST, REST_SHARE * took)
+            ended + max(least, share * took), ended + max(REST, REST_SHARE * took)
         )
 
     def may(self, now: float) -> bool:

@@ -11,6 +11,7 @@ import heapq
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
@@ -170,6 +171,11 @@ class Survey:
             return State.WAITING
         known = self.known(task_id)
         return known.status if known else State.READY
+
+    @property
+    def ends(self) -> Mapping[str, Known]:
+        """How all tasks ended that had at the last look."""
+        return self._ends
 
     def known(self, task_id: str) -> Known | None:
         """How and when a task ended, if it had at the last look."""

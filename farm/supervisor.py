@@ -45,7 +45,7 @@ from farm.words import counted
 
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
 SMALL = 1_000  # files; a folder with more is first looked at when its workers are
-FIRST_LOOK = 5.0  # ... so many seconds old, as they look at it themselves; but a live
+FIRST_LOOK = 10.0  # ... so many seconds old, as they look at it themselves; but a live
 # screen is not to stay empty
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
@@ -83,7 +83,7 @@ class Supervisor:
         self._host = self._holder.who.host
         self._control = Control(project)
         self._journal = Reader(project, from_now=True)
-        self._survey = Survey(project)
+        self._survey = Survey(project, glance=True)
         self._report: Report | None = None  # before the first look
         waits = not screen.is_live and holds_more(project.tasks, SMALL)
         late = time.monotonic() + FIRST_LOOK * waits
@@ -252,12 +252,13 @@ class Supervisor:
 
     def _not_counted(self, entries: Iterable[Entry]) -> dict[str, Status]:
         """How tasks ended that were open at the last look, and were not counted since."""
+        known = self._survey.ends
         ended = {
             entry.id: entry.status
             for entry in entries
             if entry.status is not None
             and entry.id not in self._counted
-            and self._survey.known(entry.id) is None
+            and entry.id not in known
         }
         self._counted |= ended.keys()
         return ended
@@ -276,7 +277,8 @@ class Supervisor:
         self._traces = _traces(self._project)
         self._report = self._survey.look(time.time(), began)
         self._counted, self._heard = set(), False
-        self._looks = Looks.after(began, time.monotonic(), self._screen.pause)
+        screen, ended = self._screen, time.monotonic()
+        self._looks = Looks.after(began, ended, screen.pause, live=screen.is_live)
         self._screen.show(self._report)
 
     def _look_at_last(self) -> None:

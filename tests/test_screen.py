@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from farm.cli.screen import MOST_ROWS, Pace, block, ended_lines, headline
 from farm.crew import Running
@@ -60,6 +61,15 @@ def test_the_headline_counts_each_way_of_ending() -> None:
     line = headline(report(succeeded=5, failed=1, timed_out=2, ready=3))
 
     assert line == "5 of 11 done, 3 ready, 1 failed, 2 timed out"
+
+
+def test_the_headline_says_how_many_that_are_ready_may_wait() -> None:
+    seen = replace(report(succeeded=5, ready=30_000, failed=1), unread=29_000)
+
+    assert (
+        headline(seen)
+        == "5 of 30006 done, 30000 ready (29000 not looked into), 1 failed"
+    )
 
 
 def test_an_empty_project_says_where_to_drop() -> None:

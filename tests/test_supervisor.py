@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from farm import queue
 from farm import supervisor as module
-from farm.cadence import REST, TICK
+from farm.cadence import LIVE_SHARE, REST, SHARE, TICK
 from farm.claim import Holder
 from farm.config import Settings
 from farm.control import give, scale_name
@@ -134,6 +135,32 @@ def test_a_large_folder_is_left_to_the_workers_at_first(
 
     assert at_first == seen
     assert alone.counts() == (files - 1, 0, files - 1)
+
+
+def test_of_more_tasks_than_workers_read_ahead_it_reads_a_few(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "LOOK_AHEAD", 3)
+    monkeypatch.setattr(queue, "GLANCE", 1)
+    alone.drop("a", "b", "c", "d")
+    alone.tick()
+
+    assert alone.counts() == (4, 0, 4)
+    assert alone.screen.shown[-1].unread == 3
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_after_a_long_look_the_next_comes_sooner_where_somebody_watches(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch, *, is_live: bool
+) -> None:
+    clock = itertools.count(alone.began, 1.0)  # a look takes a second
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    alone.screen.is_live = is_live
+    alone.tick()
+    ended = next(clock) - 1.0
+    share = LIVE_SHARE if is_live else SHARE
+
+    assert alone.there._looks.if_moved == pytest.approx(ended + share)
 
 
 def test_while_nothing_moves_it_does_not_look(alone: Alone) -> None:

@@ -63,6 +63,8 @@ def headline(report: Report) -> str:
         count = report.counts[word]
         if count and word is not Status.SUCCEEDED:
             parts.append(f"{count} {word.words if isinstance(word, Status) else word}")
+        if word is State.READY and report.unread:
+            parts[-1] += f" ({report.unread} not looked into)"
     return ", ".join(parts)
 
 
