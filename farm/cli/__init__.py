@@ -40,10 +40,11 @@ def plain_order(words: list[str]) -> tuple[str, Order] | None:
 
     None if a command line says anything else: then click reads it.
     """
-    if len(words) < 2 or words[0] != "worker" or words[1].startswith("-"):  # noqa: PLR2004 - the verb and the project
-        return None
-    _, project, *rest = words
-    order = Order()
+    match words:
+        case ["worker", project, *rest] if not project.startswith("-"):
+            order = Order()
+        case _:
+            return None
     while rest:
         match rest:
             case ["--until-done", *rest]:
