@@ -42,9 +42,10 @@ class Looks(msgspec.Struct, frozen=True):
             ended + max(least, share * took), ended + max(REST, REST_SHARE * took)
         )
 
-    def may(self, now: float) -> bool:
-        """Whether one may be due: nobody need find out what moved before."""
-        return now >= self.if_moved
+    @property
+    def soonest(self) -> float:
+        """When one may be due: nobody need find out before whether anything moved."""
+        return min(self.if_moved, self.if_not)
 
     def due(self, now: float, *, moved: bool) -> bool:
         """Whether to look; `moved` is whether the last look may not be true any more."""

@@ -45,8 +45,10 @@ from farm.words import counted
 
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
 SMALL = 1_000  # files; a folder with more is first looked at when its workers are
-FIRST_LOOK = 5.0  # ... so many seconds old, as they look at it themselves; but a live
-# screen is not to stay empty
+FIRST_LOOK = 5.0  # ... so many seconds old, as they look at it themselves,
+BUSY_LOOK = (
+    10.0  # ... or so many while tasks end; but a live screen is not to stay empty
+)
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
 
@@ -86,8 +88,8 @@ class Supervisor:
         self._survey = Survey(project, glance=True)
         self._report: Report | None = None  # before the first look
         waits = not screen.is_live and holds_more(project.tasks, SMALL)
-        late = time.monotonic() + FIRST_LOOK * waits
-        self._looks = Looks(late, late)
+        now = time.monotonic()
+        self._looks = Looks(now + BUSY_LOOK * waits, now + FIRST_LOOK * waits)
         self._sweep_due = self._vitals_due = self._trim_due = 0.0
         self._traces: tuple[int, ...] = ()  # as of the last look
         self._moves = False  # tasks ended at the last tick
@@ -128,7 +130,7 @@ class Supervisor:
         if self._moves:
             dues.append(now + TICK)
         if self._report is None or (self._screen.is_live and self._report.running):
-            dues.append(self._looks.if_moved)
+            dues.append(self._looks.soonest)
         return nap(now, dues)
 
     def _is_over(self, now: float) -> bool:
@@ -172,7 +174,7 @@ class Supervisor:
             kills = process.oom_kills()
             steps += [partial(self._look_after, s, now, kills) for s in self._slots]
         steps.append(self._say_what_ended)
-        if self._looks.may(now) and self._looks.due(now, moved=self._moved()):
+        if now >= self._looks.soonest and self._looks.due(now, moved=self._moved()):
             steps.append(self._look_around)
         steps.append(self._pass_on_stop)
         troubles = [trouble for step in steps if (trouble := _guarded(step))]
@@ -265,8 +267,10 @@ class Supervisor:
 
     def _moved(self) -> bool:
         """Whether a look may show something else than the last one did."""
-        if self._report is None or self._heard:
+        if self._heard:
             return True
+        if self._report is None:
+            return False  # there was none, and it is due all the same
         if self._screen.is_live and self._report.running:
             return True
         return self._traces == () or self._traces != _traces(self._project)
@@ -283,7 +287,7 @@ class Supervisor:
 
     def _look_at_last(self) -> None:
         """Unless nothing has moved since the look that found nothing left to do."""
-        if self._moved():
+        if self._report is None or self._moved():
             self._look_around()
 
     def _pass_on_stop(self) -> None:

@@ -21,7 +21,7 @@ from farm.project import Project
 from farm.report import Report
 from farm.slot import Slot
 from farm.states import State, Status, Why
-from farm.supervisor import FIRST_LOOK, Supervisor
+from farm.supervisor import BUSY_LOOK, FIRST_LOOK, Supervisor
 
 HEARTBEAT = 2.0
 SETTINGS = Settings(workers=1, heartbeat=HEARTBEAT)
@@ -135,6 +135,21 @@ def test_a_large_folder_is_left_to_the_workers_at_first(
 
     assert at_first == seen
     assert alone.counts() == (files - 1, 0, files - 1)
+
+
+def test_while_tasks_end_a_large_folder_is_left_to_the_workers_for_longer(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)
+    Path(project.task_path("a")).write_text('{"run": "true"}')
+    alone = Alone(project)
+    alone.end("b")
+    alone.tick(1.0)
+    alone.tick(FIRST_LOOK + 1.0)
+    before = len(alone.screen.shown)
+    alone.tick(BUSY_LOOK + 1.0)
+
+    assert [before, len(alone.screen.shown)] == [0, 1]
 
 
 def test_of_more_tasks_than_workers_read_ahead_it_reads_a_few(
