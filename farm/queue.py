@@ -42,7 +42,7 @@ from farm.task import Task
 
 LOOK_AHEAD = 12_000  # files read ahead; priority orders within them
 READ_ON = 2_000  # how many at least are read on at once
-GLANCE = 1_000  # files read at a glance where not all can be read ahead
+GLANCE = 250  # files read at a glance where not all can be read ahead
 
 
 class Queue:
