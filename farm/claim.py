@@ -37,7 +37,7 @@ from farm.ledger import (
 )
 from farm.look import Look
 from farm.process import Identity, Mark
-from farm.project import Project, Signature, signature
+from farm.project import Project, Signature, signature_of
 from farm.result import CANCELLED, COUNTED, Error, Head
 from farm.retry import Finish, Policy, Wait, next_step
 from farm.states import Status, Why
@@ -176,7 +176,7 @@ def _held(
         register.set_aside(project, task_id, aside)
         if register.counts(project, task_id) is not None:
             return Refused(Reason.FINAL)  # RACE: a result came, and was linked back
-    return Hold(task_id, ledger, now, signature(there))
+    return Hold(task_id, ledger, now, signature_of(there))
 
 
 def settle_owner(

@@ -25,7 +25,7 @@ from farm.errors import ConfigError
 from farm.locate import NOWHERE, Place, did_you_mean, place_of, shown
 
 Durability = Literal["auto", "always", "never"]
-Path = str | os.PathLike[str]
+FilePath = str | os.PathLike[str]
 Hook = str | tuple[str, ...]  #: a command: for `sh -c`, or a list of words
 
 #: What the processes that farm starts find in their environment, and what it is.
@@ -111,7 +111,7 @@ def usable_cpus() -> int:
 
 
 def load_settings(
-    toml_path: Path, environ: Mapping[str, str], flags: Mapping[str, object]
+    toml_path: FilePath, environ: Mapping[str, str], flags: Mapping[str, object]
 ) -> Settings:
     """The settings of one command.
 
@@ -145,7 +145,7 @@ def _origin(name: str, given: Mapping[str, _Given]) -> str:
 # -- the three sources ------------------------------------------------------------
 
 
-def _from_file(path: Path) -> dict[str, _Given]:
+def _from_file(path: FilePath) -> dict[str, _Given]:
     text = _text_of(path)
     given = {}
     for name, value in _flat(_table(path, text)).items():
@@ -228,7 +228,7 @@ def _known(name: str) -> str:
 # -- farm.toml as text ------------------------------------------------------------
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: FilePath) -> str:
     try:
         if stat.S_ISFIFO(os.stat(path).st_mode):  # who opened it would wait for ever
             raise ConfigError(f"cannot read {path}: it is a FIFO")
@@ -243,7 +243,7 @@ def _text_of(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8: save it as UTF-8") from None
 
 
-def _table(path: Path, text: str) -> dict[str, Any]:
+def _table(path: FilePath, text: str) -> dict[str, Any]:
     if not text:
         return {}
     import tomllib  # noqa: PLC0415 - most projects have no farm.toml
@@ -286,7 +286,7 @@ def _offset_of_key(text: str, name: str, before: str, start: int = 0) -> int:
     return found.start("key") if found else -1
 
 
-def _located(path: Path, place: Place) -> str:
+def _located(path: FilePath, place: Place) -> str:
     return f"{path}:{place.line}:{place.column}" if place != NOWHERE else str(path)
 
 

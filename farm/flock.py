@@ -10,18 +10,15 @@ import errno
 import fcntl
 
 
-def lock_descriptor(fd: int, *, blocking: bool) -> bool:
+def lock_descriptor(fd: int) -> bool:
     """Whether the whole file is locked for us alone now; False if it is another's.
 
-    OSError where the file system has no such locks.
+    It waits for nobody. OSError where the file system has no such locks.
     """
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (
-            errno.EWOULDBLOCK,
-            errno.EACCES,
-        ):  # the latter on some mounts
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # as some mounts say it
             return False
         raise
     return True

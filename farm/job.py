@@ -2,9 +2,9 @@
 
 The environment of a child is built, not inherited blindly: what looks like a
 secret is left out unless the task's `env_from` names it, and farm's own
-variables are set afresh (`worker_variables`, `run_variables`). `Secrets.take` moves such variables
-out of our own environment at start, so that callables, which run in the worker
-itself, do not see them either.
+variables are set afresh (`worker_variables`, `run_variables`). `Secrets.take`
+moves such variables out of our own environment at start, so that callables,
+which run in the worker itself, do not see them either.
 """
 
 import os

@@ -276,7 +276,7 @@ def open_lock(path: str, *, create: bool = True) -> tuple[int, os.stat_result]:
 def try_lock(fd: int, path: str) -> bool:
     """Whether the lock is ours now; MountError where flock does not work."""
     try:
-        return lock_descriptor(fd, blocking=False)
+        return lock_descriptor(fd)
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise

@@ -199,7 +199,7 @@ class Life:
 
 
 def _lock_new(fd: int, path: str) -> None:
-    if not lock_descriptor(fd, blocking=False):
+    if not lock_descriptor(fd):
         raise MountError(f"cannot lock {path}, which nobody else can know")
 
 

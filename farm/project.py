@@ -272,7 +272,7 @@ class Project:
         settled = not self.network and disk.has_settled(now.st_ctime_ns)
         raw = disk.read_fd(fd)
         sha256 = hashlib.sha256(raw).hexdigest()
-        return TaskBytes(raw, sha256, signature(now), settled=settled)
+        return TaskBytes(raw, sha256, signature_of(now), settled=settled)
 
     @cached_property
     def trusts_others(self) -> bool:
@@ -292,12 +292,12 @@ class Project:
     def task_signature(self, task_id: str) -> Signature | None:
         """What a changed file changes; None if there is no file."""
         try:
-            return signature(os.stat(self.task_path(task_id)))
+            return signature_of(os.stat(self.task_path(task_id)))
         except OSError:
             return None
 
 
-def signature(now: os.stat_result) -> Signature:
+def signature_of(now: os.stat_result) -> Signature:
     """What changes with a file."""
     return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 

@@ -163,11 +163,11 @@ class Queue:
         for task_id in [i for i in self._looks if i not in open_ids]:
             if whole or task_id in asked:
                 self.forget(task_id)
-        own, others = self._in_order(open_ids - self._looks.keys(), stripe)
+        own, others = self._split(open_ids - self._looks.keys(), stripe)
         self._unread = own if whole else self._unread + own
         self._others = others if whole else self._others + others
 
-    def _in_order(self, ids: set[str], stripe: Stripe) -> tuple[list[str], list[str]]:
+    def _split(self, ids: set[str], stripe: Stripe) -> tuple[list[str], list[str]]:
         """As `Stripe.split`; at a glance only what will be read is put in order."""
         if not self._glance or len(ids) <= LOOK_AHEAD:
             return stripe.split(ids)

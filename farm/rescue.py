@@ -222,7 +222,7 @@ def _bury(project: Project, worker: str) -> None:
     except FileNotFoundError:
         return
     try:
-        if lock_descriptor(fd, blocking=False):
+        if lock_descriptor(fd):
             for name in os.listdir(project.tmp):
                 if name.startswith(f"{worker}."):
                     disk.clear(f"{project.tmp}/{name}")

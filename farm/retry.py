@@ -49,8 +49,6 @@ FINAL_WORDS = {
     Why.FAILED: Status.FAILED,
     Why.TIMED_OUT: Status.TIMED_OUT,
 }
-
-
 _DELAYED = (Why.FAILED, Why.TIMED_OUT, Why.FAULT)
 
 

@@ -46,9 +46,7 @@ from farm.words import counted
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
 SMALL = 1_000  # files; a folder with more is first looked at when its workers are
 FIRST_LOOK = 5.0  # ... so many seconds old, as they look at it themselves,
-BUSY_LOOK = (
-    10.0  # ... or so many while tasks end; but a live screen is not to stay empty
-)
+BUSY_LOOK = 10.0  # ... or so many while tasks end; a live screen is not to stay empty
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
 

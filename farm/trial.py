@@ -101,9 +101,9 @@ def lock_fault(mine: str, other: str) -> str | None:
     held = os.open(mine, os.O_RDWR | os.O_CLOEXEC)
     beside = os.open(other, os.O_RDWR | os.O_CLOEXEC)
     try:
-        if not lock_descriptor(held, blocking=False):
+        if not lock_descriptor(held):
             return "a new file cannot be locked"
-        if lock_descriptor(beside, blocking=False):
+        if lock_descriptor(beside):
             return "two owners get the same lock"
         if disk.read_fd(beside) != _CANARY:
             return "a locked file cannot be read"

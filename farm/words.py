@@ -19,9 +19,8 @@ def clean(text: str) -> str:
 
 def plain(text: str) -> str:
     """The same on one line."""
-    if (
-        text.isprintable()
-    ):  # nearly all that a worker says; spares it the compiling, too
+    # As nearly all is that a worker says, which need not compile the pattern then.
+    if text.isprintable():
         return text
     return clean(text).replace("\n", " ").replace("\t", " ")
 

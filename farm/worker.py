@@ -75,7 +75,7 @@ class Worker:
         self.secrets = Secrets.take(os.environ)
         self.capture = Capture(project, life_.name)
         self.journal = Journal(project, life_.name)
-        self.hooks = self._hooks()
+        self.hooks = self._hooks()  # before what follows sets a task's variables
         self.watcher = Watcher(project, stop.bell)
         self.watching = False
         self.events = True  #: whether the system gives us file events

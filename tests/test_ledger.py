@@ -167,11 +167,11 @@ def test_a_file_that_moves_between_open_and_lock_is_not_held(
 ) -> None:
     really_lock = lock_descriptor
 
-    def lock_after_unlink(fd: int, *, blocking: bool) -> bool:
+    def lock_after_unlink(fd: int) -> bool:
         path.unlink()
         if replaced:
             path.write_bytes(b"")
-        return really_lock(fd, blocking=blocking)
+        return really_lock(fd)
 
     monkeypatch.setattr(module, "lock_descriptor", lock_after_unlink)
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
@@ -201,7 +201,7 @@ def test_a_child_does_not_inherit_the_lock_by_itself(
 def test_a_file_system_without_locks_is_refused_with_advice(
     path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    def refuse(fd: int, *, blocking: bool) -> bool:
+    def refuse(fd: int) -> bool:
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(module, "lock_descriptor", refuse)
@@ -461,11 +461,11 @@ def test_a_passer_by_who_lets_go_soon_is_waited_for(
     other = opened(path)
     really_lock, looks = lock_descriptor, []
 
-    def lock(fd: int, *, blocking: bool) -> bool:
+    def lock(fd: int) -> bool:
         looks.append(fd)
         if len(looks) == 3:
             other.let_go()
-        return really_lock(fd, blocking=blocking)
+        return really_lock(fd)
 
     monkeypatch.setattr(module, "lock_descriptor", lock)
 
@@ -487,7 +487,7 @@ def test_a_passer_by_who_writes_is_not_waited_for(
 def test_a_lock_that_the_server_gave_away_is_not_ours(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(fd: int, *, blocking: bool) -> bool:
+    def lose(fd: int) -> bool:
         raise OSError(errno.EIO, "input/output error")
 
     monkeypatch.setattr(module, "lock_descriptor", lose)

@@ -34,7 +34,7 @@ def test_a_mount_whose_locks_lie_is_refused(
     sentence: str,
 ) -> None:
     said = iter(answers)
-    monkeypatch.setattr(trial, "lock_descriptor", lambda fd, blocking: next(said))
+    monkeypatch.setattr(trial, "lock_descriptor", lambda fd: next(said))
 
     with pytest.raises(MountError, match=f"{sentence}.*mounted with locks"):
         trial.check_mount(project)

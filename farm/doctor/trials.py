@@ -76,7 +76,7 @@ def _locked(path: str) -> Iterator[tuple[int, bool]]:
     """An open file, and whether its lock could be had at once."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        yield fd, lock_descriptor(fd, blocking=False)
+        yield fd, lock_descriptor(fd)
     finally:
         os.close(fd)
 
@@ -90,9 +90,7 @@ def dead_owner(project: Project) -> Told:
                 said = f"another process asked for a free lock: {theirs}"
                 return fail(f"{said}; then we: {'held' if mine else 'refused'}", NEEDS)
             other.kill()
-            freed = poll.until(
-                lambda: lock_descriptor(fd, blocking=False) or None, MOMENT
-            )
+            freed = poll.until(lambda: lock_descriptor(fd) or None, MOMENT)
     if freed is None:
         return fail(f"a killed process kept its lock for {MOMENT:g} s", NEEDS)
     return ok("the lock of a killed process is free at once")

@@ -303,9 +303,9 @@ def while_we_lock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Meanwhile], None
     """Lets something happen between the open and the lock of the next ledger."""
 
     def arrange(meanwhile: Meanwhile) -> None:
-        def lock_late(fd: int, *, blocking: bool) -> bool:
+        def lock_late(fd: int) -> bool:
             meanwhile()
-            return lock_descriptor(fd, blocking=blocking)
+            return lock_descriptor(fd)
 
         monkeypatch.setattr(ledger_module, "lock_descriptor", lock_late)
 
