@@ -10,6 +10,9 @@ A setting is a field of `Settings`, a reader in `_READERS` and a row of
 and its name. A setting named `logs.keep` stands as `keep` in the table `[logs]` of
 farm.toml, and its field is `logs_keep`. What children find in their environment is in
 `CHILD_VARIABLES`, and none of it is ever a setting.
+
+Agents are tables of their own, `[agents.NAME]`, and only farm.toml has them; what one may
+say is `farm.agent.Agent`.
 """
 
 import os
@@ -21,8 +24,10 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from farm import duration
+from farm.agent import Agent, read_agent
 from farm.errors import ConfigError
 from farm.locate import NOWHERE, Place, did_you_mean, place_of, shown
+from farm.refusal import RefusedError
 
 Durability = Literal["auto", "always", "never"]
 FilePath = str | os.PathLike[str]
@@ -48,16 +53,19 @@ class Settings(msgspec.Struct, frozen=True):
     timeout: float | None = None  #: seconds
     retries: int = 0
     max_lost: int = 3
+    max_wait: float = 86_400.0  #: seconds
     grace: float = 5.0  #: seconds
     heartbeat: float = 2.0  #: seconds
     heartbeat_timeout: float = 60.0  #: seconds, more than twice `heartbeat`
     durability: Durability = "auto"
     inline_output: int = 16 * 1024  #: bytes
     trust: bool = False
+    default_agent: str | None = None
     logs_keep: float = 30 * 86_400.0  #: seconds
     logs_max_total: int = 1024**3  #: bytes
     hooks_on_failure: Hook | None = None
     hooks_on_done: Hook | None = None
+    agents: Mapping[str, Agent] = {}
 
 
 class Help(NamedTuple):
@@ -90,18 +98,21 @@ SETTINGS_HELP = {
         Help("timeout", "none", "for tasks that say nothing"),
         Help("retries", "0", "for tasks that say nothing"),
         Help("max_lost", "3", "attempts that may vanish before the task is `lost`"),
+        Help("max_wait", "24h", "how long a prompt may be put off by its provider"),
         Help("grace", "5s", "between TERM and KILL"),
         Help("heartbeat", "2s", "between two signs of life of a worker"),
         Help("heartbeat_timeout", "60s", "without a sign of life it is replaced"),
         Help("durability", "auto", "which results are synced: auto, always, never"),
         Help("inline_output", "16 KiB", "longer output stays in `.farm/logs/`"),
         Help("trust", "false", "run tasks from a folder that others can write"),
+        Help("default_agent", "none", "who answers prompts"),
         Help("logs.keep", "30d", "older logs of ended tasks are removed"),
         Help("logs.max_total", "1 GiB", "beyond it the oldest of them are removed"),
         Help("hooks.on_failure", "none", "a command, for each task that failed"),
         Help("hooks.on_done", "none", "a command, for each task that ended"),
     )
 }
+AGENTS = "agents"  #: the table of tables `[agents.NAME]`
 _TABLES = {name.partition(".")[0] for name in SETTINGS_HELP if "." in name}
 
 
@@ -118,10 +129,21 @@ def load_settings(
     A missing file says nothing, nor does an empty variable or a flag that is None.
     Raises ConfigError.
     """
-    given = _from_file(toml_path) | _from_environ(environ) | _from_flags(flags)
+    text = _text_of(toml_path)
+    table = _table(toml_path, text)
+    agents = _agents(toml_path, text, table.pop(AGENTS, {}))
+    given = _from_file(toml_path, text, table)
+    given |= _from_environ(environ) | _from_flags(flags)
     settings = Settings(
-        **{SETTINGS_HELP[name].field: found.value for name, found in given.items()}
+        agents=agents,
+        **{SETTINGS_HELP[name].field: found.value for name, found in given.items()},
     )
+    if agents and settings.default_agent not in (None, *agents):
+        name = shown(settings.default_agent)
+        raise ConfigError(
+            f"`default_agent` ({_origin('default_agent', given)}) names {name}, and"
+            f" there is no such agent{_known_agents(agents, settings.default_agent)}"
+        )
     if settings.heartbeat_timeout <= 2 * settings.heartbeat:
         beat, limit = (
             f"`{name}` ({getattr(settings, name):g} s, {_origin(name, given)})"
@@ -145,15 +167,34 @@ def _origin(name: str, given: Mapping[str, _Given]) -> str:
 # -- the three sources ------------------------------------------------------------
 
 
-def _from_file(path: FilePath) -> dict[str, _Given]:
-    text = _text_of(path)
+def _from_file(path: FilePath, text: str, table: dict[str, Any]) -> dict[str, _Given]:
     given = {}
-    for name, value in _flat(_table(path, text)).items():
-        where = _located(path, _place_of(text, name))
+    for name, value in _flat(table).items():
+        where = _located(path, _place_of(text, *name.split(".", 1)))
         if name not in SETTINGS_HELP:
             raise ConfigError(f"{where}: unknown setting `{name}`{_known(name)}")
         given[name] = _Given(_checked(name, value, f"{where}: `{name}`"), where)
     return given
+
+
+def _agents(path: FilePath, text: str, tables: object) -> dict[str, Agent]:
+    if not isinstance(tables, dict):
+        where = _located(path, _place_of(text, AGENTS))
+        raise ConfigError(f"{where}: `agents` must be tables such as [agents.ask]")
+    agents = {}
+    for name, table in tables.items():
+        try:
+            agents[name] = read_agent(table)
+        except RefusedError as refused:
+            keys = [AGENTS, name, *(str(step) for step in refused.path[:1])]
+            where = _located(path, _place_of(text, *keys))
+            message = f"{where}: [agents.{name}]: {refused.sentence}"
+            raise ConfigError(message) from None
+    return agents
+
+
+def _known_agents(agents: Mapping[str, Agent], name: str | None) -> str:
+    return did_you_mean(name or "", agents) or f"; there are {', '.join(agents)}"
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, _Given]:
@@ -270,12 +311,12 @@ def _flat(table: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _place_of(text: str, name: str) -> Place:
+def _place_of(text: str, outer: str, *inner: str) -> Place:
     """Where a setting stands: in its table, or else where its table is named."""
-    outer, _, inner = name.partition(".")
     start = _offset_of_key(text, outer, r"^[ \t\[]*")
-    if inner and start >= 0:
-        start = max(start, _offset_of_key(text, inner, r"(?:^|[.{,])[ \t]*", start))
+    for name in inner:
+        if start >= 0:
+            start = max(start, _offset_of_key(text, name, r"(?:^|[.{,])[ \t]*", start))
     return place_of(text, start) if start >= 0 else NOWHERE
 
 
@@ -347,6 +388,12 @@ def _is_word(value: object) -> bool:
     return isinstance(value, str) and bool(value) and "\0" not in value
 
 
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(_MUST_BE["name"])
+    return value
+
+
 def _yes_or_no(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError(_MUST_BE["yes_or_no"])  # noqa: TRY004 - as above
@@ -357,6 +404,7 @@ _MUST_BE = {
     "above_zero": "must be above 0 seconds",
     "durability": 'must be "auto", "always" or "never"',
     "command": 'must be a command such as "notify.sh" or ["mail", "me"]',
+    "name": 'must be a name such as "ask"',
     "yes_or_no": "must be true or false",
 }
 _TRUTHS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(
@@ -370,12 +418,14 @@ _READERS: dict[str, Callable[[object], object]] = {
     "timeout": _above_zero,
     "retries": _whole(least=0),
     "max_lost": _whole(least=1),  # with 0 even a task that never vanished is lost
+    "max_wait": duration.seconds,
     "grace": duration.seconds,
     "heartbeat": _above_zero,
     "heartbeat_timeout": _above_zero,
     "durability": _durability,
     "inline_output": _size("GiB"),
     "trust": _yes_or_no,
+    "default_agent": _name,
     "logs.keep": duration.seconds,
     "logs.max_total": _size("TiB"),
     "hooks.on_failure": _command,

@@ -78,6 +78,7 @@ class Project:
         self.journal = f"{self.farm}/journal"
         self.tmp = f"{self.farm}/tmp"  # noqa: S108 - inside the project
         self.control = f"{self.farm}/control"
+        self.credentials = f"{self.farm}/credentials"
         self.archive = f"{self.root}/archive"
         self.archive_lock = f"{self.farm}/archive.lock"
         self.network = is_network(self.root)
@@ -135,7 +136,7 @@ class Project:
 
     def _own_folders(self) -> tuple[str, ...]:
         own = (self.locks, self.logs, self.workers, self.journal, self.tmp)
-        return (*own, self.control)
+        return (*own, self.control, self.credentials)
 
     def ledger_names(self) -> list[str]:
         """Names of the ledgers that lie there, in `locks`."""
@@ -177,6 +178,22 @@ class Project:
     def aside_path(self, worker: str, what: int | str) -> str:
         """`.farm/tmp/<name>.<what>`: swept only when that worker is dead."""
         return f"{self.tmp}/{worker}.{what}"
+
+    def scope_path(self, scope: str) -> str:
+        """`.farm/credentials/<scope>.json`: what rests, and until when."""
+        return f"{self.credentials}/{scope}.json"
+
+    def scopes(self) -> list[str]:
+        """Keys, pools and endpoints of which something is known."""
+        try:
+            names = os.listdir(self.credentials)
+        except FileNotFoundError:
+            return []  # .farm was deleted
+        return sorted(n[: -len(".json")] for n in names if n.endswith(".json"))
+
+    def salt_path(self) -> str:
+        """What makes fingerprints of keys this project's own."""
+        return f"{self.credentials}/salt"
 
     def supervisor_path(self, host: str) -> str:
         """`.farm/supervisor-<host>.lock`: who supervises on that host."""

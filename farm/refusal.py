@@ -70,6 +70,18 @@ _MUST_BE = {
     "needs": "a list of ids or globs",
     "labels": "a list of strings",
     "env_from": "a list of names",
+    # of an agent
+    "kind": "messages, openai or command",
+    "preset": "claude or codex",
+    "auth": "bearer or x-api-key",
+    "max_tokens": "a whole number of at least 1",
+    "temperature": "a number from 0 to 2",
+    "output_schema": "an object: a JSON Schema",
+    "stream": "true or false",
+    "concurrency": "a whole number from 1 to 1000",
+    "command": "a list of strings, at least the program",
+    "max_turns": "a whole number of at least 1",
+    "max_cost_usd": "a number above 0",
 }
 
 
@@ -87,7 +99,8 @@ def explained(
         return _no_text_in_env(value)
     name = ".".join(step for step in path if isinstance(step, str))
     inner = isinstance(path[-1], int)
-    must = _MUST_BE.get(f"each of {name}" if inner else name, "a string")
+    plain = name.removeprefix("agent.")
+    must = _MUST_BE.get(f"each of {name}" if inner else plain, "a string")
     subject = f"each of `{name}`" if inner else f"`{name}`"
     return RefusedError(path, f"{subject} must be {must}, not {shown(value)}")
 

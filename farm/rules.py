@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from farm import duration
+from farm.keys import check_provider
 from farm.locate import shown
 from farm.refusal import RefusedError
 
@@ -152,6 +153,11 @@ def _check_path(path: str, key: str) -> None:
     raise RefusedError((key,), f"`{key}` {shown(path)} {message}")
 
 
+def _check_provider(name: str, key: str) -> None:
+    if fault := check_provider(name):
+        raise RefusedError((key,), f"`{key}` {fault}")
+
+
 def _check_env(env: dict[str, str], key: str) -> None:
     for name, value in env.items():
         if fault := _variable_fault(name):
@@ -203,7 +209,7 @@ RULES: dict[str, Callable[[Any, str], None]] = {
     "call": _check_call,
     "prompt": _check_text,
     "prompt_file": _check_path,
-    "agent": _check_text,  # an object is the agent's own business
+    "credentials": _check_provider,
     "cwd": _check_path,
     "env": _check_env,
     "env_from": _check_env_from,

@@ -27,6 +27,8 @@ import orjson
 from msgspec import Meta
 
 from farm import locate
+from farm.agent import KEYS as AGENT_KEYS
+from farm.agent import Agent, check_agent
 from farm.locate import shown
 from farm.refusal import Keys, RefusedError, explained, fault_of, not_one_kind
 from farm.rules import DELAYS, DURATION_FORMS, MAX_DELAY, RULES, WRITTEN
@@ -78,7 +80,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str | None, Meta(description="A file of the project that holds the prompt.")
     ] = None
     agent: Annotated[
-        str | dict[str, Any] | None,
+        str | Agent | None,
         Meta(description="Who answers: an agent's name, or its settings."),
     ] = None
     cwd: Annotated[
@@ -92,6 +94,10 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(description="Variables to take over from the worker, secrets included."),
     ] = ()
+    credentials: Annotated[
+        str | None,
+        Meta(description='Whose key it gets: "anthropic" gives it ANTHROPIC_API_KEY.'),
+    ] = None
     timeout: Annotated[
         float | None,
         Meta(description='Seconds, or "90s" "15m" "1h30m", after which it is ended.'),
@@ -134,6 +140,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _KEYS: Keys = {
     (): Task.__struct_encode_fields__,
     ("retries",): Retries.__struct_encode_fields__,
+    ("agent",): AGENT_KEYS[()],
 }
 
 KINDS = ("run", "call", "prompt", "prompt_file")  #: a task has exactly one of them
@@ -143,6 +150,7 @@ ONLY_FOR: dict[str, tuple[Kind, ...]] = {
     "args": ("call",),
     "kwargs": ("call",),
     "agent": ("prompt",),
+    "credentials": ("run",),
     "ok_exit_codes": ("run", "prompt"),  # a callable fails by raising
 }
 
@@ -244,6 +252,19 @@ def _check_key(key: str, value: Any, kind: Kind) -> None:
         raise RefusedError((key,), message, at_key=True)
     if key in RULES:
         RULES[key](value, key)
+    elif key == "agent":
+        _check_agent(value, key)
+
+
+def _check_agent(agent: str | dict[str, Any], key: str) -> None:
+    if isinstance(agent, dict):
+        try:
+            check_agent(agent)
+        except RefusedError as refused:
+            path = (key, *refused.path)
+            raise RefusedError(path, refused.sentence, at_key=refused.at_key) from None
+    elif not agent.strip():
+        raise RefusedError((key,), f"`{key}` is empty: fill it or remove it")
 
 
 # `orjson.loads` drops repeated keys and rounds long integers without a word. A

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from farm.config import (
+    AGENTS,
     CHILD_VARIABLES,
     SETTINGS_HELP,
     Settings,
@@ -143,7 +144,24 @@ def test_a_flag_may_be_text(toml: Path) -> None:
     [
         ("workrs = 4", "1:1", "unknown setting `workrs`, did you mean `workers`?"),
         ("\n  zzz = 4", "2:3", "unknown setting `zzz`; there are workers, timeout"),
-        ("[agents.claude]", "1:2", "unknown setting `agents`"),
+        ("[agents.ask]", "1:9", "[agents.ask]: an agent of kind `command` needs"),
+        ("agents = 3", "1:1", "`agents` must be tables such as [agents.ask]"),
+        ("[agents]\nask = 3", "2:1", "[agents.ask]: an agent is a table of settings"),
+        (
+            '[agents.ask]\nkind = "messages"\n[agents.b]\npreset = "claude"\nmax_turnz = 6',
+            "5:1",
+            "[agents.b]: unknown key `max_turnz`, did you mean `max_turns`?",
+        ),
+        (
+            '[agents.ask]\nkind = "openai"\nbase_url = "here"',
+            "3:1",
+            "[agents.ask]: `base_url` must begin with https:// or http://",
+        ),
+        (
+            '[agents.ask]\nkind = "messages"\nmax_turns = 3',
+            "3:1",
+            "[agents.ask]: `max_turns` is for agents of kind `command`",
+        ),
         (
             "grace = 1\nworkers = 0",
             "2:1",
@@ -273,7 +291,7 @@ def test_a_variable_that_is_no_setting_is_ignored(toml: Path, variable: str) -> 
 def test_every_setting_has_a_row_of_help() -> None:
     fields = [row.field for row in SETTINGS_HELP.values()]
 
-    assert fields == list(Settings.__struct_fields__)
+    assert [*fields, AGENTS] == list(Settings.__struct_fields__)
 
 
 def test_no_setting_has_the_name_of_what_children_get() -> None:

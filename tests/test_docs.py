@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from farm.cli.verbs import VERBS, main
-from farm.config import CHILD_VARIABLES, SETTINGS_HELP, Settings
+from farm.config import AGENTS, CHILD_VARIABLES, SETTINGS_HELP, Settings
 from farm.task import Task
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -67,7 +67,7 @@ def test_every_setting_is_in_the_readme_with_its_variable(name: str) -> None:
 def test_every_field_of_the_settings_has_its_words() -> None:
     fields = [field.name for field in msgspec.structs.fields(Settings)]
 
-    assert [row.field for row in SETTINGS_HELP.values()] == fields
+    assert [*(row.field for row in SETTINGS_HELP.values()), AGENTS] == fields
 
 
 def test_the_readme_names_no_setting_that_does_not_exist() -> None:

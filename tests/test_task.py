@@ -38,7 +38,7 @@ def refused(text: str | bytes) -> TaskFileError:
         ('{"call": "render:tile", "args": [1], "kwargs": {"x": 0}}', "call"),
         ('{"call": "a.b:C.from_file"}', "call"),
         ('{"prompt": "Fix it", "agent": "claude"}', "prompt"),
-        ('{"prompt_file": "ask/fix.md", "agent": {"model": "m"}}', "prompt"),
+        ('{"prompt_file": "ask/fix.md", "agent": {"preset": "claude"}}', "prompt"),
     ],
 )
 def test_a_task_has_the_kind_of_its_work(text: str, kind: str) -> None:
