@@ -35,6 +35,7 @@ class Command(msgspec.Struct, frozen=True):
     stdout: int
     stderr: int
     lock: int
+    stdin: int | None = None  #: None for an empty one
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ class Child:
             executable=program,
             cwd=command.cwd,
             env=command.env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
             stdout=command.stdout,
             stderr=command.stderr,
             pass_fds=(command.lock,),

@@ -1,0 +1,204 @@
+"""Execute one command for a claimed task, to its end, with its two logs.
+
+    ended = execute(job, Plan(argv, env, cwd))
+
+What every runner that starts a program shares: stdout and stderr go straight into the
+attempt's two log files, so output of any size and any bytes costs this process nothing;
+the ledger gets its `child` line; and the command ends by itself, at its deadline,
+because it is cancelled or because the worker must stop at once. But for the first its
+whole group gets the signals of its plan, a grace after each, and then KILL. When
+`execute` returns or raises, nothing of its group runs. What an exit code means is the
+runner's business.
+"""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+
+import msgspec
+
+from farm import disk, process
+from farm.child import Child, Command, Exit
+from farm.errors import MACHINE
+from farm.job import Job
+from farm.ledger import Child as ChildLine
+from farm.result import CANCELLED, Error, Outcome
+from farm.states import Why
+
+_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_OURS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block us
+_KILLED = 128 + 9  # how a shell passes on that its command was killed
+_LAST_WORDS = 300  # bytes of stderr from which `last_line` takes it
+_SUFFIXES = ("out", "err")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to execute: the whole environment, and a folder with all links followed."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    stdin: int | None = None  #: a descriptor; None for an empty one
+    signals: tuple[int, ...] = (signal.SIGTERM,)  #: ask it to end, one after the other
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """How a command ended; `stdout` and `stderr` are paths, None for nothing printed.
+
+    `SUCCEEDED` means: by itself, with the exit code that `exit` tells, whichever that
+    is. Otherwise `error` says why.
+    """
+
+    why: Why
+    exit: Exit
+    error: Error | None
+    stdout: str | None
+    stderr: str | None
+
+
+def execute(job: Job, plan: Plan) -> Ended:
+    """Run it to its end. OSError or ValueError if it could not be started or noted."""
+    paths = [job.log(suffix) for suffix in _SUFFIXES]
+    fds: list[int] = []
+    try:
+        fds.append(_open_log(paths[0]))
+        fds.append(_open_log(paths[1]))
+        why, exit_, error = _execute(job, plan, fds[0], fds[1])
+    finally:
+        printed = _close_logs(paths, fds)
+    return Ended(why, exit_, error, *printed)
+
+
+def not_started(job: Job, name: str, error: OSError | ValueError) -> Outcome:
+    """What `execute` raised, as an outcome: the machine's fault if it had no room."""
+    number = error.errno if isinstance(error, OSError) else None
+    words = error.strerror if isinstance(error, OSError) else str(error)
+    if number in MACHINE:
+        why, told = Why.FAULT, Error("machine", f"could not start: {words}")
+    else:
+        message = f"cannot start {name}: {words}"
+        why, told = Why.FAILED, Error("spawn", message, type=type(error).__name__)
+    # Something is there if it ran and only the ledger took no note of it.
+    there = [p if os.path.exists(p) else None for p in map(job.log, _SUFFIXES)]
+    return Outcome(why, error=told, stdout=there[0], stderr=there[1])
+
+
+def last_line(path: str | None) -> str:
+    """What a command said last on stderr: usually why it failed."""
+    if path is None:
+        return ""
+    tail, _ = disk.read_tail(path, _LAST_WORDS)
+    lines = tail.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+# -- its logs --------------------------------------------------------------------
+
+
+def _open_log(path: str) -> int:
+    """An empty file, whatever lay there: a link or a FIFO is nobody's output."""
+    try:
+        return os.open(path, _LOG_FLAGS | _OURS, disk.FILE_MODE)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    disk.unlink(path)
+    return os.open(path, _LOG_FLAGS | _OURS, disk.FILE_MODE)
+
+
+def _close_logs(paths: list[str], fds: list[int]) -> list[str | None]:
+    """The paths of those that hold something; the others are removed."""
+    kept: list[str | None] = []
+    for path, fd in zip(paths, fds, strict=False):  # opening the second may fail
+        size = os.fstat(fd).st_size
+        os.close(fd)
+        if size == 0:
+            with suppress(OSError):  # this only tidies up: what ran has run
+                disk.unlink(path)
+        kept.append(path if size else None)
+    return kept
+
+
+# -- its life --------------------------------------------------------------------
+
+
+def _execute(
+    job: Job, plan: Plan, stdout: int, stderr: int
+) -> tuple[Why, Exit, Error | None]:
+    ledger = job.claim.hold.ledger
+    command = Command(
+        plan.argv, plan.cwd, plan.env, stdout, stderr, ledger.fd, plan.stdin
+    )
+    started = time.monotonic()
+    oom_kills = _oom_kills_within(int(started))
+    child = Child.start(command)
+    try:
+        ledger.append(ChildLine(job.claim.opened.token, child.group, child.ticks))
+        why = _wait(job, child, started)
+        if why is not Why.SUCCEEDED:
+            _ask_to_end(job, child, plan.signals)
+    finally:
+        ended = child.end(job.stop.bell)
+    killed = ended.signal == "SIGKILL" or ended.code == _KILLED
+    out_of_memory = killed and process.oom_kills() > oom_kills
+    if killed:
+        _oom_kills_within.cache_clear()  # the next must not be taken for it
+    return _judged(job, why, ended, out_of_memory=out_of_memory)
+
+
+@lru_cache(maxsize=1)
+def _oom_kills_within(_second: int) -> int:
+    """How many there were when the first command of a second started.
+
+    To ask the kernel takes longer than quick commands should wait for, so a kill of up
+    to a second before its start may be held to be a killed command's own.
+    """
+    return process.oom_kills()
+
+
+def _wait(job: Job, child: Child, started: float) -> Why:
+    """Until it has ended by itself or must end; says which."""
+    timeout = job.claim.opened.timeout
+    while True:
+        left = None if timeout is None else started + timeout - time.monotonic()
+        if child.wait(job.stop.bell, left):
+            return Why.SUCCEEDED
+        if job.cancelled:
+            return Why.CANCELLED
+        if job.stop.now:
+            return Why.DRAINED
+        if left is not None and time.monotonic() >= started + (timeout or 0.0):
+            return Why.TIMED_OUT
+
+
+def _ask_to_end(job: Job, child: Child, signals: tuple[int, ...]) -> None:
+    for signum in signals:
+        child.terminate(signum)
+        until = time.monotonic() + job.settings.grace
+        while (left := until - time.monotonic()) > 0:
+            if child.wait(job.stop.bell, left):
+                return
+
+
+def _judged(
+    job: Job, why: Why, ended: Exit, *, out_of_memory: bool
+) -> tuple[Why, Exit, Error | None]:
+    error = None
+    if why is Why.DRAINED:
+        error = Error(
+            "drained", f"ended because its worker was told to stop ({job.stop.reason})"
+        )
+    elif why is Why.CANCELLED:
+        error = CANCELLED
+    elif why is Why.TIMED_OUT:
+        error = Error("timeout", f"timed out after {job.claim.opened.timeout:g} s")
+    elif out_of_memory:
+        message = "out of memory: the kernel ended it (SIGKILL)"
+        why, error = Why.FAILED, Error("memory", message)
+    elif ended.signal is not None:
+        why, error = Why.FAILED, Error("signal", f"killed by {ended.signal}")
+    return why, ended, error
