@@ -133,8 +133,18 @@ def policy_of(task: Task, settings: Settings) -> Policy:
     """How often this task may fail, by its file or else by the settings."""
     given = task.retries
     if given is None:
-        return Policy(retries=settings.retries, max_lost=settings.max_lost)
-    return Policy(given.max, given.base_delay, given.max_delay, settings.max_lost)
+        return Policy(
+            retries=settings.retries,
+            max_lost=settings.max_lost,
+            max_wait=settings.max_wait,
+        )
+    return Policy(
+        given.max,
+        given.base_delay,
+        given.max_delay,
+        settings.max_lost,
+        settings.max_wait,
+    )
 
 
 def hold(project: Project, holder: Holder, task_id: str, now: float) -> Hold | Refused:

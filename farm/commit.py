@@ -82,6 +82,14 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
     attempts = [*endings(claim.past), ended]
     step = next_step(attempts, claim.policy, now)
     if isinstance(step, Finish):
+        if outcome.why is Why.THROTTLED and outcome.error is not None:
+            wait = (
+                f"put off by its provider for longer than {claim.policy.max_wait:g} s"
+            )
+            error = msgspec.structs.replace(
+                outcome.error, message=f"{wait}: {outcome.error.message}"
+            )
+            outcome = msgspec.structs.replace(outcome, error=error)
         result = _result(desk, claim, outcome, ended, step.status)
         return _commit(desk, claim.hold, result, ended)
     return _note(claim, ended, outcome.took)
@@ -154,12 +162,15 @@ def _ended(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ended:
         why=outcome.why,
         counted=outcome.counted,
         finished=now,
-        not_before=retry_at(before, outcome.why, claim.policy, now),
+        not_before=max(
+            outcome.not_before, retry_at(before, outcome.why, claim.policy, now)
+        ),
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         error=outcome.error,
         stdout_path=relative(outcome.stdout) if outcome.stdout else None,
         stderr_path=relative(outcome.stderr) if outcome.stderr else None,
+        asked=outcome.asked,
     )
 
 
@@ -180,6 +191,7 @@ def attempt_of(past: Past) -> Attempt:
         error=ended.error,
         stdout_path=ended.stdout_path,
         stderr_path=ended.stderr_path,
+        asked=ended.asked,
     )
 
 
@@ -220,6 +232,8 @@ def _result(
         signal=outcome.signal,
         value=outcome.value,
         text=outcome.text,
+        usage=outcome.usage,
+        asked=outcome.asked,
         stdout=out.inline,
         stderr=err.inline,
         stdout_path=out.path,

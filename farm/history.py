@@ -17,7 +17,7 @@ from farm.ledger import Past, history, peek
 from farm.life import Owner
 from farm.look import read_look
 from farm.project import Project
-from farm.result import VERSION, Attempt, Error, parse_head
+from farm.result import VERSION, Asked, Attempt, Error, Usage, parse_head
 from farm.states import Status
 
 
@@ -38,6 +38,8 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     signal: str | None = None
     value: msgspec.Raw = msgspec.Raw(b"")  #: JSON; empty if there is none
     text: str | None = None
+    usage: Usage | None = None
+    asked: Asked | None = None
     stdout_path: str | None = None
     stderr_path: str | None = None
     error: Error | None = None

@@ -33,7 +33,7 @@ from farm import disk
 from farm.errors import LedgerError, MountError
 from farm.flock import lock_descriptor, unlock_descriptor
 from farm.process import Identity
-from farm.result import Error
+from farm.result import Asked, Error
 from farm.states import Status, Why
 
 RELOCK_PATIENCE = 0.2  # seconds; a passer-by looks, is vetoed and lets go
@@ -64,6 +64,16 @@ class Child(msgspec.Struct, frozen=True, tag="child", tag_field="line"):
     ticks: int
 
 
+class Using(
+    msgspec.Struct, frozen=True, omit_defaults=True, tag="using", tag_field="line"
+):
+    """Which key and which session an agent's attempt uses from now on."""
+
+    token: str
+    credential: str | None = None  #: the key's id
+    session_id: str | None = None
+
+
 class Ended(
     msgspec.Struct, frozen=True, omit_defaults=True, tag="ended", tag_field="line"
 ):
@@ -80,6 +90,7 @@ class Ended(
     error: Error | None = None
     stdout_path: str | None = None
     stderr_path: str | None = None
+    asked: Asked | None = None
 
 
 class Final(msgspec.Struct, frozen=True, tag="final", tag_field="line"):
@@ -88,7 +99,7 @@ class Final(msgspec.Struct, frozen=True, tag="final", tag_field="line"):
     status: Status
 
 
-Line = Claimed | Child | Ended | Final
+Line = Claimed | Child | Using | Ended | Final
 _LINE = msgspec.json.Decoder(Line)
 
 
@@ -98,6 +109,7 @@ class Past(msgspec.Struct, frozen=True):
     claimed: Claimed
     ended: Ended | None
     child: Child | None = None
+    using: Using | None = None
 
 
 def parse(raw: bytes) -> list[Line]:
@@ -125,6 +137,8 @@ def history(lines: Iterable[Line]) -> list[Past]:
             past[line.token] = msgspec.structs.replace(past[line.token], ended=line)
         elif isinstance(line, Child) and line.token in past:
             past[line.token] = msgspec.structs.replace(past[line.token], child=line)
+        elif isinstance(line, Using) and line.token in past:
+            past[line.token] = msgspec.structs.replace(past[line.token], using=line)
     return list(past.values())
 
 

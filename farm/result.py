@@ -32,11 +32,31 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     files: dict[str, str] | None = None  #: sha256 of each file a verdict rests on
 
 
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an answer took, as far as the agent tells."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0  #: of the input, read from the provider's cache
+    turns: int = 0
+    cost_usd: float = 0.0
+
+
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which agent was asked, and by what its provider knows that."""
+
+    model: str | None = None
+    credential: str | None = None  #: the key's id, never the key
+    session_id: str | None = None
+    request_id: str | None = None
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What a runner says when one attempt is over.
 
     `stdout` and `stderr` are the paths of what it printed, None for nothing.
-    A `FAULT` is the machine's, not the task's: it does not count.
+    A `FAULT` is the machine's, a `THROTTLED` its provider's, and not the task's: neither
+    counts.
     """
 
     why: Why
@@ -47,6 +67,9 @@ class Outcome(msgspec.Struct, frozen=True):
     error: Error | None = None
     stdout: str | None = None
     stderr: str | None = None
+    asked: Asked | None = None
+    usage: Usage | None = None
+    not_before: float = 0.0  #: POSIX seconds, of a THROTTLED
     took: float = 0.0  #: seconds from the claim to the end, by the monotonic clock
 
     @property
@@ -75,6 +98,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Error | None = None
     stdout_path: str | None = None
     stderr_path: str | None = None
+    asked: Asked | None = None
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -101,6 +125,8 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     signal: str | None = None
     value: msgspec.Raw | None = None
     text: str | None = None
+    usage: Usage | None = None
+    asked: Asked | None = None
     stdout_path: str | None = None
     stderr_path: str | None = None
     error: Error | None = None

@@ -25,6 +25,7 @@ class Policy(msgspec.Struct, frozen=True):
     base_delay: float = 1.0
     max_delay: float = 60.0
     max_lost: int = 3  #: attempts that may vanish with their worker
+    max_wait: float = 86_400.0  #: how long its provider may put it off
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -49,7 +50,7 @@ FINAL_WORDS = {
     Why.FAILED: Status.FAILED,
     Why.TIMED_OUT: Status.TIMED_OUT,
 }
-_DELAYED = (Why.FAILED, Why.TIMED_OUT, Why.FAULT)
+_DELAYED = (Why.FAILED, Why.TIMED_OUT, Why.FAULT, Why.THROTTLED)
 
 
 def next_step(
@@ -58,18 +59,38 @@ def next_step(
     """What follows after these attempts."""
     if not attempts:
         return Run()
+    status = _final(attempts, policy)
+    if status is not None:
+        return Finish(status)
     last = attempts[-1]
-    if last.why in (Why.SUCCEEDED, Why.CANCELLED):
-        return Finish(FINAL_WORDS[last.why])
-    if last.counted and sum(a.counted for a in attempts) > policy.retries:
-        return Finish(FINAL_WORDS.get(last.why, Status.FAILED))
-    if sum(a.why == Why.LOST for a in attempts) >= policy.max_lost:
-        return Finish(Status.LOST)
-    if len(attempts) >= MAX_ATTEMPTS:
-        return Finish(Status.LOST)
     # A clock that was set back cannot tell how long to wait.
     must_wait = last.finished - CLOCK_SLACK <= now < last.not_before
     return Wait(last.not_before) if must_wait else Run()
+
+
+def _final(attempts: Sequence[Ended], policy: Policy) -> Status | None:
+    """How the task has ended with the last of them; None if it may run again."""
+    last = attempts[-1]
+    if last.why in (Why.SUCCEEDED, Why.CANCELLED):
+        return FINAL_WORDS[last.why]
+    if last.counted and sum(a.counted for a in attempts) > policy.retries:
+        return FINAL_WORDS.get(last.why, Status.FAILED)
+    if put_off_for(attempts) > policy.max_wait:
+        return Status.FAILED
+    vanished = sum(a.why == Why.LOST for a in attempts)
+    if vanished >= policy.max_lost or len(attempts) >= MAX_ATTEMPTS:
+        return Status.LOST
+    return None
+
+
+def put_off_for(attempts: Sequence[Ended]) -> float:
+    """Seconds over which its provider has done nothing but put it off."""
+    since = None
+    for ended in reversed(attempts):
+        if ended.why not in (Why.THROTTLED, Why.DRAINED, Why.LOST):
+            break
+        since = ended.finished if ended.why is Why.THROTTLED else since
+    return 0.0 if since is None else attempts[-1].finished - since
 
 
 def retry_at(

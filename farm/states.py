@@ -59,5 +59,6 @@ class Why(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"  #: its worker vanished; not counted against `retries`
     DRAINED = "drained"  #: given back by a worker that was told to stop at once
+    THROTTLED = "throttled"  #: its provider put it off: a limit, an overload, no key
     FAULT = "fault"  #: the machine's fault: no process, disk or memory to be had
     RELEASED = "released"  #: a `TaskLock` was let go without a result

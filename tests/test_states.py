@@ -14,4 +14,4 @@ def test_where_a_task_is_and_how_it_ended_share_no_word() -> None:
 
 
 def test_an_attempt_ends_with_a_word_of_a_result_or_is_given_back() -> None:
-    assert set(Why) - set(Status) == {"drained", "fault", "released"}
+    assert set(Why) - set(Status) == {"drained", "fault", "released", "throttled"}
