@@ -67,6 +67,27 @@ class Settings(msgspec.Struct, frozen=True):
     hooks_on_done: Hook | None = None
     agents: Mapping[str, Agent] = {}
 
+    def agent(self, asked: str | Agent | None) -> Agent:
+        """Who answers a prompt whose task says this; ConfigError if nobody does."""
+        if isinstance(asked, Agent):
+            return asked
+        only = next(iter(self.agents)) if len(self.agents) == 1 else None
+        name = asked or self.default_agent or only
+        if name is not None and name in self.agents:
+            return self.agents[name]
+        if not self.agents:
+            message = "no agent is set up: write a table [agents.NAME] into farm.toml"
+        elif name is None:
+            names = ", ".join(self.agents)
+            message = (
+                f"there are several agents ({names}) and the task names none: let its"
+                " `agent` name one, or set `default_agent` in farm.toml"
+            )
+        else:
+            known = _known_agents(self.agents, name)
+            message = f"farm.toml has no agent {shown(name)}{known}"
+        raise ConfigError(message)
+
 
 class Help(NamedTuple):
     """What people read about one setting."""

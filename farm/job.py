@@ -10,6 +10,7 @@ which run in the worker itself, do not see them either.
 import os
 import re
 from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,9 +19,14 @@ from farm.capture import Capture
 from farm.claim import Claim
 from farm.config import Settings
 from farm.errors import TaskFileError
+from farm.keys import is_about_keys
 from farm.process import Mark
 from farm.project import Project
 from farm.stop import Stop
+from farm.task import Task
+
+if TYPE_CHECKING:
+    from farm.keyring import Keyring
 
 _PATIENCE = 1.0  # seconds between two tries to end what does not end
 _SECRET = re.compile(r"_API_KEY|_TOKEN$|_SECRET|_PASSWORD", re.IGNORECASE)
@@ -42,7 +48,7 @@ class Secrets:
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> "Secrets":
         """Move what looks like a secret out of `environ`."""
-        names = [name for name in environ if _SECRET.search(name)]
+        names = [n for n in environ if _SECRET.search(n) or is_about_keys(n)]
         return cls({name: environ.pop(name) for name in names})
 
     def back_into(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -66,6 +72,7 @@ class Job(msgspec.Struct, frozen=True):
     stop: Stop
     capture: Capture
     worker: str
+    ring: "Keyring | None" = None  #: of a task that may need a key
 
     @property
     def cancelled(self) -> bool:
@@ -75,6 +82,11 @@ class Job(msgspec.Struct, frozen=True):
     def log(self, suffix: str) -> str:
         """The path of this attempt's log: suffix is out or err."""
         return self.project.log_path(self.claim.id, self.claim.opened.attempt, suffix)
+
+
+def needs_keys(task: Task) -> bool:
+    """Whether somebody's API key may be needed to run it."""
+    return task.credentials is not None or task.kind == "prompt"
 
 
 def end_everything(job: Job) -> None:

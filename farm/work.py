@@ -22,7 +22,7 @@ from farm import claim, commit, disk, rescue, retention, runners
 from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
 from farm.errors import FULL, LedgerError
-from farm.job import Job, end_everything
+from farm.job import Job, end_everything, needs_keys
 from farm.result import Error, Outcome
 from farm.standing import Doomed, Ready
 from farm.states import Status, Why
@@ -194,6 +194,7 @@ def _job(worker: Worker, taken: Claim) -> Job:
         stop=worker.stop,
         capture=worker.capture,
         worker=worker.life.name,
+        ring=worker.ring if needs_keys(taken.task) else None,
     )
 
 

@@ -13,6 +13,7 @@ import os
 import time
 import zlib
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from farm import disk, life, rescue, trial
@@ -27,6 +28,7 @@ from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.job import Scratch, Secrets, environ_for
 from farm.journal import Entry, Journal
+from farm.late import not_from
 from farm.ledger import Claimed
 from farm.life import Life
 from farm.project import Project
@@ -39,6 +41,7 @@ from farm.words import plain
 
 if TYPE_CHECKING:
     from farm.hooks import Hooks
+    from farm.keyring import Keyring
 
 REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
 HOOKS_PATIENCE = 30.0  # seconds; a worker that ends lets its hooks finish
@@ -148,6 +151,14 @@ class Worker:
         from farm.hooks import Hooks  # noqa: PLC0415 - most farms have none
 
         return Hooks(self.project, self.settings, os.environ.copy(), self.say)
+
+    @cached_property
+    def ring(self) -> "Keyring":
+        """The API keys that we were started with, and what everybody knows of them."""
+        with not_from(self.project.root):
+            from farm.keyring import Keyring  # noqa: PLC0415 - most farms have none
+        environ = self.secrets.back_into(self.environ)
+        return Keyring(self.project, environ, self.life.name)
 
     def say(self, text: str) -> None:
         """A line for people, on the stderr that the worker was started with."""
