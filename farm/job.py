@@ -77,7 +77,7 @@ class Job(msgspec.Struct, frozen=True):
     @property
     def cancelled(self) -> bool:
         """Whether this very attempt is to end."""
-        return self.stop.cancelled == self.claim.opened.token
+        return self.claim.opened.token in self.stop.cancelled
 
     def log(self, suffix: str) -> str:
         """The path of this attempt's log: suffix is out or err."""

@@ -60,8 +60,8 @@ class Stop:
         self.announce: Callable[[str], None] = _say_nothing  #: told each request
         self.reason = ""
         self.interruptible = ""  #: token of the callable that runs: we may raise in it
-        self.cancelled = ""  #: token of the attempt that is to end
-        self._cancelled_at = 0.0  # monotonic seconds
+        #: tokens of the attempts that are to end; when that was asked, monotonic seconds
+        self.cancelled: dict[str, float] = {}
         self._interrupted = ""  # token of the attempt in which we have raised
 
     @property
@@ -100,12 +100,11 @@ class Stop:
 
     def cancel(self, token: str) -> float:
         """End this attempt; seconds since it was first asked for."""
-        if self.cancelled != token:
-            self.cancelled, self._cancelled_at = token, time.monotonic()
+        asked_at = self.cancelled.setdefault(token, time.monotonic())
         self.bell.ring()
         if self.interruptible == token:
             signal.pthread_kill(threading.main_thread().ident or 0, _CANCEL)
-        return time.monotonic() - self._cancelled_at
+        return time.monotonic() - asked_at
 
     def listen(self) -> None:
         """From now on SIGINT and SIGTERM ask; not in what we fork. Main thread only."""
@@ -137,6 +136,6 @@ class Stop:
         # RACE: the signal may arrive when the next callable runs already. Once for
         # each attempt: what it does to tidy up has the whole grace.
         running = self.interruptible
-        if running and running == self.cancelled != self._interrupted:
+        if running in self.cancelled and running != self._interrupted:
             self._interrupted = running
             raise TaskCancelledError

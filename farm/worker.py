@@ -71,7 +71,9 @@ class Worker:
         self.holder = Holder(life_.name, life_.record.who)
         self.desk = Desk(project, self.holder, settings)
         self.health = WorkerHealthState(life_.name)
-        self.current: Claimed | None = None  #: the attempt that runs
+        self.running: tuple[
+            Claimed, ...
+        ] = ()  #: the attempts that run; calls go together
         self.tasks_ended = 0
         self.displaced = False  #: our life file was deleted; be born anew
         self.modules = Modules(project.root)
@@ -175,11 +177,12 @@ class Worker:
         orders = self._control.read()
         if orders.drain:
             self.stop.ask_once(DRAIN)
-        running = self.current
-        if running and orders.cancels_run(running.task, running.token):
-            self._cancel(running)
+        running = self.running
+        for opened in running:
+            if orders.cancels_run(opened.task, opened.token):
+                self._cancel(opened)
         health = Health(
-            task=running.task if running else None,
+            task=running[0].task if running else None,
             tasks_ended=self.tasks_ended,
             consecutive_failures=self.health.consecutive_failures,
             last_error_type=self.health.last_error_type,

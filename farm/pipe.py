@@ -1,0 +1,188 @@
+"""One task down the pipe: claim, run, end, commit, report.
+
+    taken = take(worker, item)               -> Claim, an Ending without a run, or None
+    outcome = run(worker, taken)
+    ending = finish(worker, taken, outcome)
+    report(worker, ending)
+
+`conclude` is for tasks that can only end. What can go wrong is told apart by whose
+fault it is. A task's failure is its result. The machine's (no process, no room on the
+disk) is noted and waited out with growing delays (`rest`); three in a row make the
+worker unwell. OSError from `take` and `conclude` is the machine's, too, and leaves no
+lock behind.
+"""
+
+import os
+import time
+import traceback
+from contextlib import suppress
+
+import msgspec
+
+from farm import claim, commit, disk, runners
+from farm.claim import Claim, Exhausted, Reason, Refused
+from farm.commit import End, Ending
+from farm.errors import FULL
+from farm.job import Job, end_everything, needs_keys
+from farm.result import Error, Outcome
+from farm.standing import Doomed, Ready
+from farm.states import Status, Why
+from farm.worker import Worker
+
+
+def report(worker: Worker, ending: Ending) -> None:
+    """An attempt is over: the queue, the journal and people learn of it."""
+    _learn(worker, ending)
+    worker.record(ending)
+
+
+def _learn(worker: Worker, ending: Ending) -> None:
+    if ending.end is End.FENCED:  # perhaps by nobody's result: its ledger was deleted
+        worker.queue.forget(ending.id)
+        return
+    again = ending.until if ending.end is End.RETRY else None
+    worker.queue.ended(ending.id, again, time.time(), time.monotonic())
+
+
+def conclude(worker: Worker, item: Doomed) -> Ending | None:
+    """A task that can only end: skipped, or invalid."""
+    look = item.look
+    if item.status is Status.SKIPPED and not worker.queue.still_doomed(look):
+        worker.queue.forget(look.id)
+        return None
+    held = claim.hold(worker.project, worker.holder, look.id, time.time())
+    if isinstance(held, Refused):
+        _refused(worker, look.id, held)
+        return None
+    with held:
+        if claim.lies_there(worker.project, held, look):
+            return commit.conclude(
+                worker.desk, held, item.status, item.error, look.sha256
+            )
+        claim.let_go(worker.project, held)
+    worker.queue.forget(look.id)
+    return None
+
+
+def take(worker: Worker, item: Ready) -> Claim | Ending | None:
+    """Claim a task that is ready; its end if its past says it, None if it is refused."""
+    look = item.look
+    if not worker.queue.still_ready(look):
+        worker.queue.forget(look.id)
+        return None
+    taken = claim.take(
+        worker.project, worker.holder, look, worker.settings, time.time()
+    )
+    if isinstance(taken, Refused):
+        _refused(worker, look.id, taken)
+        return None
+    if isinstance(taken, Exhausted):
+        with taken.hold:
+            return commit.exhaust(worker.desk, taken)
+    return taken
+
+
+def _refused(worker: Worker, task_id: str, refused: Refused) -> None:
+    if refused.reason in (Reason.FINAL, Reason.GONE, Reason.CHANGED):
+        worker.queue.forget(task_id)
+    elif refused.reason is Reason.DELAYED:
+        worker.queue.refused(task_id, time.monotonic(), refused.until)
+    else:
+        worker.queue.refused(task_id, time.monotonic())
+
+
+def run(worker: Worker, taken: Claim) -> Outcome:
+    """Run it; whatever goes wrong around it is an outcome, too."""
+    job = None
+    try:
+        job = job_of(worker, taken)
+        outcome = runners.run(job)
+    except OSError as error:
+        outcome = Outcome(Why.FAULT, error=Error("machine", f"{error.strerror}"))
+    except Exception as error:  # noqa: BLE001 - one odd task must not end the worker
+        words = f"farm could not run this, which is a bug in farm: {error!r}"
+        trace = traceback.format_exc()
+        outcome = Outcome(Why.FAILED, error=Error("internal", words, traceback=trace))
+    if job is not None and outcome.why is not Why.SUCCEEDED:
+        end_everything(job)
+    if outcome.why is Why.FAILED:
+        outcome = _believed(worker, outcome)
+    worker.modules.note(taken.opened.acquired_at)
+    took = time.monotonic() - taken.hold.tick
+    return msgspec.structs.replace(outcome, took=took)
+
+
+def _believed(worker: Worker, outcome: Outcome) -> Outcome:
+    """A failure counts only if the disk had room for what the task printed."""
+    if not (refusal := _disk_refuses(worker)):
+        return outcome
+    said = outcome.error.message if outcome.error else "it failed"
+    fault = Error("machine", f"{refusal}, so this is not held against it: {said}")
+    return msgspec.structs.replace(outcome, why=Why.FAULT, error=fault)
+
+
+def _disk_refuses(worker: Worker) -> str:
+    """Why the disk takes nothing now; "" if it does, or another thing is wrong."""
+    try:
+        disk.try_room(worker.project.aside_path(worker.life.name, "room"))
+    except OSError as error:
+        return f"{error.strerror}" if error.errno in FULL else ""
+    return ""
+
+
+def job_of(worker: Worker, taken: Claim) -> Job:
+    """What its runner gets."""
+    needed = {
+        task_id: worker.project.result_path(task_id)
+        for task_id in worker.queue.expand(taken.id, taken.task)
+    }
+    if needed != worker.needs_written:
+        aside = worker.project.aside_path(worker.life.name, "needs.new")
+        disk.replace(worker.scratch.needs, disk.encode(needed), aside)
+        worker.needs_written = needed
+    if os.access(worker.scratch.progress, os.F_OK):  # the usual no costs no exception
+        disk.clear(worker.scratch.progress)  # a task may have made a folder of it
+    return Job(
+        claim=taken,
+        project=worker.project,
+        settings=worker.settings,
+        environ=worker.environ,
+        secrets=worker.secrets,
+        scratch=worker.scratch,
+        stop=worker.stop,
+        capture=worker.capture,
+        worker=worker.life.name,
+        ring=worker.ring if needs_keys(taken.task) else None,
+    )
+
+
+def finish(worker: Worker, taken: Claim, outcome: Outcome) -> Ending:
+    """Commit, and while the disk takes nothing, wait with the lock held."""
+    now = time.time()
+    ending = None
+    while ending is None:
+        try:
+            ending = commit.finish(worker.desk, taken, outcome, now)
+        except OSError as error:
+            if worker.stop.now:
+                raise  # its attempt stays open: lost, and run again
+            message = f"cannot write the result of {taken.id}: {error.strerror}"
+            rest(worker, f"{message}; trying again", type(error).__name__)
+    if outcome.why is Why.FAULT:
+        said = outcome.error.message if outcome.error else "no reason given"
+        rest(worker, f"{taken.id}: {said}", "machine")
+    else:
+        worker.health.record_success()
+        worker.backoff.record_success()
+    return ending
+
+
+def rest(worker: Worker, message: str, kind: str) -> None:
+    """The machine failed us: say so, and give it time."""
+    worker.say(message)
+    with suppress(OSError):  # the disk may refuse this as well
+        worker.project.restore_folders()
+    if not _disk_refuses(worker):  # a fresh worker would find no more room
+        worker.health.record_failure(kind)
+    worker.backoff.record_failure()
+    worker.stop.bell.wait(worker.backoff.get_delay())
