@@ -24,6 +24,7 @@ from tests.provider.echo import fitting
 from tests.provider.forms import short_duration
 from tests.provider.rows import DATE, GARBAGE, MESSAGES, OPENAI, ROWS, redirect
 from tests.provider.server import Provider
+from tests.provider.wire import Reply, Request, Server
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -173,6 +174,26 @@ def test_the_other_sdk_gets_an_answer(chat: Any, provider: Provider) -> None:
     assert done._request_id == provider.calls[0].request_id
 
 
+@pytest.mark.parametrize("path", [MESSAGES_PATH, CHAT_PATH])
+def test_text_is_sent_as_it_is_and_cut_where_it_hurts(
+    path: str, provider: Provider, secret: str
+) -> None:
+    """Half a character in one chunk, and a line end that is none for server events."""
+    odd = "\u00fc\U0001f600\u2028"
+    for stream in (True, False):
+        raw = ask(provider, secret, path, prompt=odd * 20, stream=stream).raw
+        assert odd.encode() in raw
+
+
+def test_the_official_sdk_gets_odd_text_whole(claude: Any, chat: Any) -> None:
+    odd = "\u00fc\U0001f600\u2028" * 20
+    with claude.messages.stream(**request(odd)) as stream:
+        assert stream.get_final_text() == f"echo: {odd}"
+    chunks = list(chat.chat.completions.create(**request(odd, stream=True)))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    assert text == f"echo: {odd}"
+
+
 def test_the_other_sdk_gets_a_stream(chat: Any) -> None:
     asked = request(stream=True, stream_options={"include_usage": True})
     chunks = list(chat.chat.completions.create(**asked))
@@ -245,6 +266,20 @@ def test_an_error_in_a_stream_of_the_other_format(
     with chat.chat.completions.create(**request(stream=True)) as stream:
         error = refused(lambda **_: list(stream))
     assert error.type == "server_error"
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        (MESSAGES_PATH, b'event: message_stop\ndata: {"type": "message_stop"}\n\n'),
+        (CHAT_PATH, b"data: [DONE]\n\n"),
+    ],
+)
+def test_a_stream_says_that_it_is_over(
+    path: str, last: bytes, provider: Provider, secret: str
+) -> None:
+    """No SDK asks for it, but a stream without it was cut."""
+    assert ask(provider, secret, path, stream=True).raw.endswith(last)
 
 
 def test_the_official_sdk_gets_json_that_fits_its_schema(claude: Any) -> None:
@@ -638,6 +673,47 @@ def test_an_answer_stalls_in_its_middle(provider: Provider, secret: str) -> None
     connection.close()
 
 
+def test_half_an_answer_is_sent_before_the_wait_in_its_middle() -> None:
+    class Gate(threading.Event):
+        waited = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.waited += 1
+            return super().wait(timeout)
+
+    gate = Gate()
+    reply = Reply(200, {}, [b"one ", b"two"], is_stream=True, go_on=gate)
+    server = Server(0, lambda request: reply)
+    server.start()
+    connection = connect(f"http://127.0.0.1:{server.port}")
+    connection.request("POST", "/")
+    came = connection.getresponse()
+    assert came.read(4) == b"one "
+    gate.set()
+    assert came.read() == b"two"
+    connection.close()
+    server.stop()
+    assert gate.waited == 1
+
+
+BUG = LookupError("a bug of ours")
+
+
+def test_what_goes_wrong_in_it_is_raised_at_its_end() -> None:
+    def fail(request: Request) -> Reply:
+        raise BUG
+
+    server = Server(0, fail)
+    server.start()
+    connection = connect(f"http://127.0.0.1:{server.port}")
+    connection.request("POST", "/")
+    with pytest.raises(http.client.RemoteDisconnected):
+        connection.getresponse()
+    connection.close()
+    with pytest.raises(LookupError, match="a bug of ours"):
+        server.stop()
+
+
 @pytest.mark.parametrize("how", ["held", "slow", "stalled"])
 def test_it_ends_whatever_is_open(how: str, secret: str) -> None:
     """At once, and with no thread left."""
@@ -690,6 +766,12 @@ def test_nothing_it_keeps_shows_a_key(
     shown = [secret in text for text in everything_in(provider)]
     assert len(shown) > 10
     assert not any(shown)
+
+
+def test_a_call_on_its_way_does_not_show_its_key(secret: str) -> None:
+    call = Request(MESSAGES_PATH, {}, secret.encode(), "x-api-key", secret)
+    is_shown = secret in repr(call) + str(call)
+    assert not is_shown
 
 
 def everything_in(thing: object, depth: int = 6) -> Iterator[str]:

@@ -48,6 +48,11 @@ class Form(Protocol):
     def other_headers(self, request_id: str, pool: str | None) -> dict[str, str]: ...
 
 
+def as_json(body: dict[str, Any]) -> bytes:
+    """Text as it is, as the real ones send it: no backslash hides what is not ASCII."""
+    return json.dumps(body, ensure_ascii=False).encode(errors="replace")
+
+
 def pieces(text: str) -> list[str]:
     size = max(1, math.ceil(len(text) / PIECES))
     return [text[start : start + size] for start in range(0, len(text), size)]
@@ -131,8 +136,8 @@ class Messages:
         }
 
     def _event(self, kind: str, **fields: object) -> bytes:
-        data = json.dumps({"type": kind} | fields)
-        return f"event: {kind}\ndata: {data}\n\n".encode()
+        data = as_json({"type": kind} | fields)
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
 
 def text_block(text: str) -> dict[str, str]:
@@ -210,7 +215,7 @@ class Chat:
         }
 
     def _data(self, body: dict[str, Any]) -> bytes:
-        return b"data: " + json.dumps(body).encode() + b"\n\n"
+        return b"data: " + as_json(body) + b"\n\n"
 
 
 def short_duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from tests.provider.answers import Answer, Cut, InStream, Says, Stall
 from tests.provider.calls import OK
 from tests.provider.echo import answer_to, words_in
-from tests.provider.forms import Form, Said
+from tests.provider.forms import Form, Said, as_json
 from tests.provider.rows import JSON, KEY, Row
 from tests.provider.wire import Reply, Request
 
@@ -76,7 +76,7 @@ def row_bytes(row: Row, asked: Asked) -> bytes:
     if isinstance(body, dict):
         is_messages = body.get("type") == "error"
         body = body | ({"request_id": asked.request_id} if is_messages else {})
-        body = json.dumps(body).encode()
+        body = as_json(body)
     return body.replace(KEY.encode(), asked.request.secret.encode())
 
 
@@ -85,7 +85,7 @@ def said(says: Says, asked: Asked) -> Reply:
     content = content_of(says, asked)
     if asked.wants_stream:
         return stream(asked.form.events(content), asked)
-    body = json.dumps(asked.form.whole(content)).encode()
+    body = as_json(asked.form.whole(content))
     half = len(body) // 2
     headers = asked.headers | asked.limit_headers | {"content-type": JSON}
     return Reply(OK, headers, [body[:half], body[half:]])
