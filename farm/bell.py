@@ -16,7 +16,7 @@ class Bell:
     """Wakes one waiting thread; may be rung from anywhere, also from signals."""
 
     def __init__(self) -> None:
-        self._read, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def ring(self) -> None:
         """Wake the waiter, or the next one."""
@@ -28,17 +28,18 @@ class Bell:
     def wait(self, timeout: float | None, *fds: int) -> bool:
         """Until a ring, input on one of `fds` or `timeout` seconds; True if rung."""
         poll = select.poll()
-        for fd in (self._read, *fds):
+        for fd in (self.fd, *fds):
             poll.register(fd, select.POLLIN)
         limit = None if timeout is None else min(max(0.0, timeout), LONGEST_WAIT) * 1000
-        rung = self._read in {fd for fd, _ in poll.poll(limit)}
+        rung = self.fd in {fd for fd, _ in poll.poll(limit)}
         if rung:
-            self._drain()
+            self.drain()
         return rung
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Forget all rings; for who waits on `fd` by other means."""
         try:
-            while os.read(self._read, 4096):
+            while os.read(self.fd, 4096):
                 pass  # the number of rings means nothing
         except BlockingIOError:
             return  # empty: the purpose

@@ -128,6 +128,11 @@ class Keyring:
         best = self._best(want, now)
         return best if isinstance(best, Later) else None
 
+    def holds(self, turn: Turn, now: float) -> bool:
+        """Whether nothing that others met since speaks against its call."""
+        found = self._look(turn.key, _want_of(turn), now)
+        return found.free_at <= now
+
     def _best(self, want: Want, now: float) -> _Seen | Later:
         keys = self.keys(want.provider)
         if not keys and want.keyless:
@@ -297,6 +302,10 @@ class Keyring:
         known = self._shared.read(scope)
         if change(known) is not known:
             self._shared.update(scope, change)
+
+
+def _want_of(turn: Turn) -> Want:
+    return Want(turn.key.provider, turn.model, turn.base_url)
 
 
 def _sentence(seen: list[_Seen], best: _Seen, now: float) -> str:

@@ -15,14 +15,17 @@ lock behind.
 import os
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import msgspec
 
 from farm import claim, commit, disk, runners
+from farm.agent import Agent
 from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
-from farm.errors import FULL
+from farm.config import Settings
+from farm.errors import FULL, ConfigError, LedgerError
 from farm.job import Job, end_everything, needs_keys
 from farm.result import Error, Outcome
 from farm.standing import Doomed, Ready
@@ -42,6 +45,39 @@ def _learn(worker: Worker, ending: Ending) -> None:
         return
     again = ending.until if ending.end is End.RETRY else None
     worker.queue.ended(ending.id, again, time.time(), time.monotonic())
+
+
+@contextmanager
+def mishaps(worker: Worker, task_id: str) -> Iterator[None]:
+    """What goes wrong around a task in here is said, and the task tried again later."""
+    try:
+        yield
+    except LedgerError as error:
+        worker.say(str(error))
+        worker.queue.block(task_id, str(error), time.monotonic())
+    except OSError as error:
+        rest(worker, f"{task_id}: {error.strerror}", type(error).__name__)
+        worker.queue.forget(task_id)
+
+
+def try_to_end(worker: Worker, item: Doomed) -> None:
+    """Conclude a task that can only end."""
+    with mishaps(worker, item.look.id):
+        ending = conclude(worker, item)
+        if ending is not None:
+            report(worker, ending)
+
+
+def http_agent(settings: Settings, item: Ready) -> Agent | None:
+    """Who is asked over HTTP; None for all other tasks, also those nobody answers."""
+    task = item.look.task
+    if task is None or task.kind != "prompt":
+        return None
+    try:
+        agent = settings.agent(task.agent)
+    except ConfigError:
+        return None  # its runner says so
+    return agent if agent.is_http else None
 
 
 def conclude(worker: Worker, item: Doomed) -> Ending | None:
@@ -97,14 +133,24 @@ def run(worker: Worker, taken: Claim) -> Outcome:
     try:
         job = job_of(worker, taken)
         outcome = runners.run(job)
-    except OSError as error:
-        outcome = Outcome(Why.FAULT, error=Error("machine", f"{error.strerror}"))
     except Exception as error:  # noqa: BLE001 - one odd task must not end the worker
-        words = f"farm could not run this, which is a bug in farm: {error!r}"
-        trace = traceback.format_exc()
-        outcome = Outcome(Why.FAILED, error=Error("internal", words, traceback=trace))
+        outcome = unexpected(error)
     if job is not None and outcome.why is not Why.SUCCEEDED:
         end_everything(job)
+    return judged(worker, taken, outcome)
+
+
+def unexpected(error: Exception) -> Outcome:
+    """What a runner must not raise, as an outcome: the machine's fault, or ours."""
+    if isinstance(error, OSError):
+        return Outcome(Why.FAULT, error=Error("machine", f"{error.strerror}"))
+    words = f"farm could not run this, which is a bug in farm: {error!r}"
+    trace = "".join(traceback.format_exception(error))
+    return Outcome(Why.FAILED, error=Error("internal", words, traceback=trace))
+
+
+def judged(worker: Worker, taken: Claim, outcome: Outcome) -> Outcome:
+    """An outcome as it is written down, when nothing of the task runs any more."""
     if outcome.why is Why.FAILED:
         outcome = _believed(worker, outcome)
     worker.modules.note(taken.opened.acquired_at)

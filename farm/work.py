@@ -11,9 +11,10 @@ import time
 from enum import Enum
 
 from farm import pipe, rescue, retention
+from farm.agent import Agent
 from farm.claim import Claim
 from farm.commit import Ending
-from farm.errors import LedgerError
+from farm.late import not_from
 from farm.standing import Doomed, Ready
 from farm.worker import Worker
 
@@ -48,23 +49,24 @@ def work_once(worker: Worker) -> bool:
 
 
 def _work_on(worker: Worker, item: Ready | Doomed) -> None:
-    task_id = item.look.id
-    try:
-        ending = (
-            pipe.conclude(worker, item)
-            if isinstance(item, Doomed)
-            else _work(worker, item)
-        )
-    except LedgerError as error:
-        worker.say(str(error))
-        worker.queue.block(task_id, str(error), time.monotonic())
+    if isinstance(item, Doomed):
+        pipe.try_to_end(worker, item)
         return
-    except OSError as error:
-        pipe.rest(worker, f"{task_id}: {error.strerror}", type(error).__name__)
-        worker.queue.forget(task_id)
+    agent = pipe.http_agent(worker.settings, item)
+    if agent is not None:
+        _hold_calls(worker, item, agent)
         return
-    if ending is not None:
-        pipe.report(worker, ending)
+    with pipe.mishaps(worker, item.look.id):
+        ending = _work(worker, item)
+        if ending is not None:
+            pipe.report(worker, ending)
+
+
+def _hold_calls(worker: Worker, first: Ready, agent: Agent) -> None:
+    with not_from(worker.project.root):
+        from farm import calls  # noqa: PLC0415 - an HTTP client, for prompts alone
+
+        calls.hold_calls(worker, first, agent)  # the client imports some things late
 
 
 def _work(worker: Worker, item: Ready) -> Ending | None:

@@ -222,6 +222,10 @@ class Worker:
         # A look at a folder where nothing happened is quick, and the next one may not be.
         self.listing_took = took if moved else max(took, self.listing_took)
 
+    def look_anew(self) -> None:
+        """Look at the whole folder before anything else is taken."""
+        self.listed_at = float("-inf")
+
     def stop_watching(self) -> None:
         """A busy worker watches no files."""
         if self.watching:

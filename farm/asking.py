@@ -1,0 +1,186 @@
+"""One prompt to an agent over HTTP: a turn, a call, and what follows from its end.
+
+    outcome = await answer(job, agent, http)
+
+The only loop that tries again: it takes a turn from the ring of keys, waits for it,
+calls, and tells the ring how it went, so that everybody knows. A key that is refused is
+another key's turn at once. Waiting and trying share one minute (`MOST_INLINE`); what
+takes longer gives the task back, uncounted, with the time at which a key frees, so that
+no worker is held by a wait.
+
+Cancelling it (a stop, a cancel, a deadline) ends the call where it is.
+"""
+
+import asyncio
+import time
+
+import httpx2
+import msgspec
+
+from farm.agent import Agent
+from farm.backoff import full_jitter
+from farm.errors import TaskFileError
+from farm.formats import Answer, messages, openai
+from farm.job import Job, prompt_of
+from farm.keyring import MOST_INLINE, Later, Turn, Want
+from farm.ledger import Using
+from farm.post import Got, Question, post
+from farm.result import Asked, Error, Outcome
+from farm.states import Why
+from farm.trouble import Kind, Trouble, request_id
+
+_FORMATS = {"messages": messages, "openai": openai}
+_FIRST, _LONGEST = 0.5, 20.0  # seconds before a call that may be made again at once
+
+
+def want_of(agent: Agent) -> Want:
+    """What a call of this agent needs."""
+    return Want(
+        provider=agent.provider or agent.kind,
+        model=agent.model,
+        base_url=agent.base_url,
+        keyless=not agent.is_http or agent.base_url is not None,
+    )
+
+
+class _Patience:
+    """The minute that one attempt may spend on waiting."""
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + MOST_INLINE
+        self.tries = 0
+
+    def lasts(self, until: float) -> bool:
+        """Whether a wait until then, POSIX seconds, is still within it."""
+        return time.monotonic() + (until - time.time()) <= self._until
+
+    def pause(self) -> float:
+        """Seconds before the next try of a call that brought no answer."""
+        self.tries += 1
+        return full_jitter(self.tries, _FIRST, _LONGEST)
+
+
+async def answer(job: Job, agent: Agent, http: httpx2.AsyncClient) -> Outcome:
+    """What an agent answers to a claimed task; a failure of either is an outcome."""
+    try:
+        prompt = prompt_of(job)
+    except TaskFileError as fault:
+        return Outcome(Why.FAILED, error=Error("environment", str(fault)))
+    asking = _Asking(job, agent, http)
+    while True:
+        turn = await asking.turn()
+        if isinstance(turn, Outcome):
+            return turn
+        outcome = await asking.call(turn, prompt)
+        if outcome is not None:
+            return outcome
+
+
+class _Asking:
+    """One attempt: turns and calls until one of them says how it ended."""
+
+    def __init__(self, job: Job, agent: Agent, http: httpx2.AsyncClient) -> None:
+        assert job.ring is not None, "a prompt may need a key"  # noqa: S101 - for mypy
+        self._job = job
+        self._agent = agent
+        self._ring = job.ring
+        self._http = http
+        self._want = want_of(agent)
+        self._patience = _Patience()
+        self._last: Trouble | None = None  # why the call before was refused
+
+    async def turn(self) -> Turn | Outcome:
+        """A key whose time has come, or the task given back until there is one."""
+        while True:
+            turn = self._ring.ask(self._want, time.time())
+            if isinstance(turn, Later):
+                if turn.until is None or not self._patience.lasts(turn.until):
+                    return _put_off(turn, self._last)
+                await _sleep_until(turn.until)
+                continue
+            if turn.model is None:
+                message = "the agent has no `model`, and its key names none"
+                return _failed("agent", message)
+            await _sleep_until(turn.at)
+            # RACE: somebody may have been refused meanwhile, and all rest with him.
+            if self._ring.holds(turn, time.time()):
+                return turn
+
+    async def call(self, turn: Turn, prompt: str) -> Outcome | None:
+        """How the attempt ended with this call; None if another is to be made."""
+        opened, ledger = self._job.claim.opened, self._job.claim.hold.ledger
+        ledger.append(Using(opened.token, turn.key.id))
+        got = await post(self._http, _question(self._agent, turn, prompt))
+        if isinstance(got.answer, Answer):
+            self._ring.succeeded(turn, got.headers, time.time())
+            return _answered(self._agent, turn, got.answer, got)
+        self._last = got.answer
+        self._ring.refused(turn, got.answer, time.time())
+        kind = got.answer.kind
+        alone = len(self._ring.keys(self._want.provider)) <= 1
+        if kind is Kind.BAD or (kind is Kind.NO_MODEL and alone):
+            return _failed("agent", got.answer.message, _asked(turn, got))
+        if kind in (Kind.AGAIN, Kind.OVERLOAD):
+            return await self._pause(got.answer)
+        return None  # the key rests: the next turn is another's
+
+    async def _pause(self, trouble: Trouble) -> Outcome | None:
+        again = time.time() + self._patience.pause()
+        if not self._patience.lasts(again):
+            return _put_off(Later(again, "it is tried again then"), trouble)
+        await _sleep_until(again)
+        return None
+
+
+async def _sleep_until(at: float) -> None:
+    await asyncio.sleep(max(0.0, at - time.time()))
+
+
+def _question(agent: Agent, turn: Turn, prompt: str) -> Question:
+    return Question(
+        format=_FORMATS[agent.kind],
+        agent=agent,
+        base_url=turn.base_url,
+        secret=turn.key.secret,
+        model=turn.model or "",
+        prompt=prompt,
+    )
+
+
+# -- outcomes ---------------------------------------------------------------------
+
+
+def _asked(turn: Turn, got: Got) -> Asked:
+    return Asked(
+        model=turn.model, credential=turn.key.id, request_id=request_id(got.headers)
+    )
+
+
+def _failed(kind: str, message: str, asked: Asked | None = None) -> Outcome:
+    return Outcome(Why.FAILED, error=Error(kind, message), asked=asked)
+
+
+def _put_off(later: Later, last: Trouble | None) -> Outcome:
+    """Given back until a key frees; the last refusal says more than that they rest."""
+    kind = "rate_limited" if last is None else last.kind.replace(" ", "_")
+    message = later.why if last is None else f"{last.message}; {later.why}"
+    error = Error(kind, message)
+    return Outcome(Why.THROTTLED, error=error, not_before=later.until or 0.0)
+
+
+def _answered(agent: Agent, turn: Turn, answer: Answer, got: Got) -> Outcome:
+    value, fault = None, answer.fault
+    if agent.output_schema is not None and fault is None:
+        try:
+            value = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(answer.text)))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            fault = "the answer is not the JSON that `output_schema` asks for"
+    asked = msgspec.structs.replace(_asked(turn, got), model=answer.model or turn.model)
+    return Outcome(
+        Why.SUCCEEDED if fault is None else Why.FAILED,
+        error=Error("agent", fault) if fault else None,
+        text=answer.text,
+        value=value,
+        usage=answer.usage,
+        asked=asked,
+    )

@@ -1,0 +1,133 @@
+"""One call to an agent's API over HTTP: a question in, an answer or a refusal out.
+
+    async with client(most) as http:
+        got = await post(http, question)
+
+It never raises for what a server or a network does: that is a `Trouble` (`farm.trouble`).
+Nothing is tried again here, and no redirect is followed: a key goes nowhere but where it
+was sent. Cancel it like any coroutine.
+"""
+
+import time
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import httpx2
+import msgspec
+
+from farm import trouble
+from farm.agent import Agent
+from farm.events import Events, EventTooLongError
+from farm.formats import NO_OBJECT, USER_AGENT, Answer, NoAnswerError
+from farm.trouble import Reply, Trouble
+
+CONNECT = 15.0  # seconds until a connection stands
+SILENCE = 600.0  # seconds between two bytes of an answer; a long one is thought about
+_MOST_BYTES = 64 * 1024 * 1024  # of an answer in one piece
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What is asked, of whom, in which format (a module of `farm.formats`)."""
+
+    format: ModuleType
+    agent: Agent
+    base_url: str
+    secret: str
+    model: str
+    prompt: str
+
+    def __repr__(self) -> str:
+        return f"Question({self.model})"  # no secret, and no long prompt
+
+
+class Got(msgspec.Struct, frozen=True):
+    """What came, and the headers that came with it, in small letters."""
+
+    answer: Answer | Trouble
+    headers: Mapping[str, str]
+
+
+def client(most: int) -> httpx2.AsyncClient:
+    """A client for so many calls at once; proxies as the environment says."""
+    return httpx2.AsyncClient(
+        timeout=httpx2.Timeout(SILENCE, connect=CONNECT, pool=None),
+        limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
+        headers={"user-agent": USER_AGENT},
+    )
+
+
+async def post(http: httpx2.AsyncClient, question: Question) -> Got:
+    """Ask, and wait for the whole answer."""
+    form, agent = question.format, question.agent
+    said = form.body(agent, question.model, question.prompt)
+    headers: dict[str, str] = {}
+    try:
+        async with http.stream(
+            "POST",
+            form.url(question.base_url),
+            content=msgspec.json.encode(said),
+            headers={
+                "content-type": "application/json",
+                **form.headers(agent, question.secret),
+            },
+        ) as response:
+            headers |= {name.lower(): text for name, text in response.headers.items()}
+            return Got(await _read(question, response, headers), headers)
+    except (NoAnswerError, EventTooLongError) as error:
+        words = f"{question.base_url} gave no answer: {error}"
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        words = f"cannot reach {question.base_url}: {_words(error)}"
+    return Got(trouble.unreachable(words), headers)
+
+
+async def _read(
+    question: Question, response: httpx2.Response, headers: Mapping[str, str]
+) -> Answer | Trouble:
+    if not response.is_success:
+        reply = Reply(response.status_code, headers, await _whole(response))
+        return trouble.trouble(reply, time.time())
+    if headers.get("content-type", "").startswith("text/event-stream"):
+        return await _parts(question, response, headers)
+    try:
+        body = msgspec.json.decode(await _whole(response))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        body = None
+    if not isinstance(body, dict):
+        raise NoAnswerError(NO_OBJECT)
+    if _is_error(body):
+        return trouble.in_stream(body, headers, time.time())
+    answer: Answer = question.format.whole(body)
+    return answer
+
+
+async def _parts(
+    question: Question, response: httpx2.Response, headers: Mapping[str, str]
+) -> Answer | Trouble:
+    events, parts = Events(), question.format.Parts()
+    async for chunk in response.aiter_bytes():
+        for event in events.feed(chunk):
+            if _is_error(event):
+                return trouble.in_stream(event, headers, time.time())
+            parts.take(event)
+    answer: Answer = parts.end()
+    return answer
+
+
+async def _whole(response: httpx2.Response) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.aiter_bytes():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > _MOST_BYTES:
+            raise NoAnswerError(f"it has more than {_MOST_BYTES} bytes")
+    return b"".join(chunks)
+
+
+def _is_error(body: Mapping[str, Any]) -> bool:
+    return isinstance(body.get("error"), dict)
+
+
+def _words(error: Exception) -> str:
+    name = type(error).__name__
+    return f"{name}: {error}" if str(error) else name
