@@ -1,0 +1,259 @@
+"""No secret is left in what was cleaned, whatever form it had and however it came."""
+
+import base64
+import json
+import re
+import secrets
+from collections.abc import Callable
+from itertools import pairwise
+from urllib.parse import quote
+
+import msgspec
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from farm.redact import SHORTEST, WORD, Redactor
+
+#: few letters, so that secrets overlap; and all that an encoding writes otherwise
+LETTERS = st.sampled_from('ab%\\\n"/+=4un 1é\U0001f511')
+SECRETS = st.text(LETTERS, min_size=SHORTEST, max_size=20).filter(
+    lambda text: len(text.strip().replace("\n", "")) >= SHORTEST
+)
+AROUND = st.text(LETTERS, max_size=12)
+KEYS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126), min_size=SHORTEST, max_size=40
+)
+
+
+def wrapped(text: str) -> str:
+    """As `base64` breaks it over lines."""
+    return re.sub("(.{5})", "\\1\n", text)
+
+
+def in_base64(text: str, before: str = "") -> str:
+    return base64.b64encode(f"{before}{text}".encode()).decode()
+
+
+#: how a secret may be written
+FORMS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "URL": lambda s: quote(s, safe=""),
+    "url": lambda s: re.sub("%..", lambda f: f[0].lower(), quote(s, safe="")),
+    "every byte": lambda s: "".join(f"%{byte:02X}" for byte in s.encode()),
+    "JSON": lambda s: json.dumps(s)[1:-1],
+    "JSON UTF-8": lambda s: msgspec.json.encode(s).decode()[1:-1],
+    "JSON of PHP": lambda s: json.dumps(s)[1:-1].replace("/", "\\/"),
+    "base64": in_base64,
+    "base64, 1 before": lambda s: in_base64(s, "x"),
+    "base64, 2 before": lambda s: in_base64(s, "xy"),
+    "base64 unpadded": lambda s: in_base64(s).rstrip("="),
+    "base64 in lines": lambda s: wrapped(in_base64(s)),
+    "base64 URL-safe": lambda s: base64.urlsafe_b64encode(s.encode()).decode(),
+    "base64 in a URL": lambda s: quote(in_base64(s), safe=""),
+}
+forms = pytest.mark.parametrize("form", FORMS)
+
+
+def streamed(redactor: Redactor, data: bytes, cuts: list[int]) -> bytes:
+    """The same text in chunks."""
+    stream = redactor.stream()
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    chunks = [data[a:b] for a, b in pairwise(places)]
+    return b"".join([*map(stream.feed, chunks), stream.close()])
+
+
+# -- what is found -------------------------------------------------------------------
+
+
+@forms
+@given(secret=KEYS)
+def test_each_form_is_replaced_whole(form: str, secret: str) -> None:
+    assume("[" not in secret)
+    written = FORMS[form](secret.strip())
+    cleaned = Redactor([secret]).clean_text(f"<< {written} >>")
+
+    # With bytes before it, up to four bits of the first are in a letter with theirs.
+    assert re.fullmatch(r"<< .{0,3}\[secret\]\n? >>", cleaned)
+    assert "before" in form or cleaned.startswith("<< [")
+
+
+@forms
+@given(secret=SECRETS, before=AROUND, after=AROUND)
+def test_nothing_of_a_form_is_left_inside_any_text(
+    form: str, secret: str, before: str, after: str
+) -> None:
+    written = FORMS[form](secret.strip())
+    cleaned = Redactor([secret]).clean_text(before + written + after)
+
+    assert WORD.decode() in cleaned
+    assert written not in cleaned
+
+
+def test_overlapping_secrets_are_one_word() -> None:
+    one = secrets.token_urlsafe(20)
+    other = one[10:] + secrets.token_urlsafe(10)
+    text = f"<{one}{other[len(one) - 10 :]}>"
+
+    assert Redactor([one, other]).clean_text(text) == "<[secret]>"
+
+
+def test_of_two_secrets_the_longer_is_replaced() -> None:
+    key = secrets.token_urlsafe(20)
+
+    assert Redactor([key[:12], key]).clean_text(f"<{key}>") == "<[secret]>"
+
+
+def test_the_word_tells_nothing_of_the_length() -> None:
+    said = {Redactor([k]).clean_text(k) for k in map(secrets.token_hex, range(4, 60))}
+
+    assert said == {"[secret]"}
+
+
+def test_white_space_around_a_secret_is_not_a_part_of_it() -> None:
+    key = secrets.token_urlsafe(20)
+
+    assert Redactor([f" {key}\n"]).clean_text(f"={key}.") == "=[secret]."
+
+
+def test_bytes_that_are_no_text_may_be_a_secret() -> None:
+    raw = bytes(0x80 | byte for byte in secrets.token_bytes(30))
+
+    cleaned = Redactor([raw.decode("utf-8", "surrogateescape")]).clean(b"<%b>" % raw)
+
+    assert len(cleaned) == len(b"<>" + WORD)
+
+
+# -- what is not ---------------------------------------------------------------------
+
+
+def test_short_secrets_are_not_looked_for() -> None:
+    redactor = Redactor(["true", "", "1234567"])
+
+    assert not redactor
+    assert redactor.clean_text("true, 1234567") == "true, 1234567"
+
+
+def test_without_secrets_everything_is_the_very_same_object() -> None:
+    empty, data, text = Redactor([]), b"x" * 1000, "x" * 1000
+
+    assert empty.clean(data) is data
+    assert empty.clean_text(text) is text
+    assert empty.clean_json(data) is data
+    assert empty.stream().feed(data) is data
+    assert empty.stream().close() == b""
+
+
+@given(st.binary(max_size=100))
+def test_a_text_without_secrets_stays_as_it_is(data: bytes) -> None:
+    redactor = Redactor([secrets.token_hex(), secrets.token_urlsafe()])
+
+    assert redactor.clean(data) == data
+    assert streamed(redactor, data, [7, 30]) == data
+
+
+def test_a_redactor_does_not_show_its_secrets() -> None:
+    key = secrets.token_urlsafe()
+    redactor = Redactor([key])
+    shown = f"{redactor!r} {redactor} {redactor.stream()!r}"
+
+    assert (key in shown) is False
+
+
+# -- in chunks -----------------------------------------------------------------------
+
+
+@given(
+    known=st.lists(SECRETS, min_size=1, max_size=3),
+    parts=st.lists(
+        st.one_of(st.tuples(st.sampled_from(sorted(FORMS)), st.integers()), AROUND),
+        max_size=6,
+    ),
+    cuts=st.lists(st.integers(0, 1 << 16), max_size=12),
+)
+def test_however_a_text_is_split_the_same_comes_out(
+    known: list[str], parts: list[str | tuple[str, int]], cuts: list[int]
+) -> None:
+    redactor = Redactor(known)
+    words = [
+        p if isinstance(p, str) else FORMS[p[0]](known[p[1] % len(known)].strip())
+        for p in parts
+    ]
+    data = "".join(words).encode()
+
+    whole = streamed(redactor, data, [])
+    assert streamed(redactor, data, cuts) == whole
+    assert streamed(redactor, data, [*range(len(data))]) == whole
+    assert redactor.clean(data) == whole
+    assert not any(key.strip().encode() in whole for key in known)
+
+
+def test_what_cannot_begin_a_secret_is_passed_on_at_once() -> None:
+    key = "k" + secrets.token_hex()
+    stream = Redactor([key]).stream()
+
+    assert stream.feed(b"Password: ") == b"Password: "
+    assert len(stream.feed(b"ok\n" + key[:9].encode())) == len(b"ok\n")
+    assert stream.feed(b"no") == key[:9].encode() + b"no"
+    assert stream.feed(key.encode()) == WORD
+    assert stream.close() == b""
+
+
+def test_the_beginning_of_a_secret_is_told_if_no_more_comes() -> None:
+    key = secrets.token_hex()
+    stream = Redactor([key]).stream()
+
+    assert stream.feed(key[:-1].encode()) == b""
+    assert stream.close().decode() == key[:-1]
+
+
+@pytest.mark.parametrize(
+    "evil", ["{0}", "{0}\n\n", "%{1}", "\\", "a", "%", "\n", "%0a"]
+)
+def test_no_text_makes_a_stream_hold_more_than_a_secret_needs(evil: str) -> None:
+    key = "a" * 32
+    redactor = Redactor([key])
+    stream = redactor.stream()
+    chunk = (evil.format("a" * 31, "61" * 3) * 3000).encode()
+    most = 0
+    for _ in range(20):
+        stream.feed(chunk)
+        most = max(most, len(stream._held))  # memory is what is counted
+
+    assert most <= redactor.longest
+
+
+# -- JSON ----------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), AROUND),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(AROUND, inner)),
+    max_leaves=8,
+)
+
+
+@given(value=JSON, secret=st.one_of(SECRETS, st.just("12345678")))
+def test_json_stays_json(value: object, secret: str) -> None:
+    redactor = Redactor([secret])
+    told = {"in": secret, f"x{secret}": [value, 12345678, f"<{secret}>"]}
+    cleaned = redactor.clean_json(msgspec.json.encode(told))
+
+    assert json.loads(cleaned) is not None
+    assert redactor.clean(cleaned) == cleaned
+    assert redactor.clean_json(cleaned) == cleaned
+
+
+def test_only_the_secret_is_taken_out_of_json() -> None:
+    key = secrets.token_urlsafe()
+    told = {"n": [1, 2.5, None, True], "key": f"it is {key}", key: 1}
+
+    cleaned = Redactor([key]).clean_json(msgspec.json.encode(told))
+
+    expected = {"n": [1, 2.5, None, True], "key": "it is [secret]", "[secret]": 1}
+    assert json.loads(cleaned) == expected
+
+
+def test_a_secret_that_is_json_itself_takes_the_whole_value() -> None:
+    key = json.dumps({"type": "account", "id": 7}, separators=(",", ":"))
+
+    assert Redactor([key]).clean_json(f"[1,{key}]".encode()) == b'"[secret]"'
