@@ -17,14 +17,19 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from farm import disk
 from farm.project import Project
 
+if TYPE_CHECKING:
+    from farm.redact import Redactor
+
 CANCELLED_IN = "cancelled in "  #: then a token: first line of stacks left by a cancel
 _SUFFIXES = {1: "out", 2: "err"}
 _NAMES = {1: "stdout", 2: "stderr"}
+_HIDDEN = ".secret"
+_CHUNK = 1 << 16  # bytes
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -48,6 +53,21 @@ class Capture:
             self._point(fd)
         self.stacks = os.open(self._stacks_path, _FLAGS, disk.FILE_MODE)
 
+    def hide(self) -> None:
+        """Until the next `take`, what is printed may hold a secret.
+
+        If we die before, it becomes no log: `inherit` removes it.
+        """
+        for fd, path in self._paths.items():
+            os.replace(path, f"{path}{_HIDDEN}")
+            self._paths[fd] = f"{path}{_HIDDEN}"
+
+    def _show(self) -> None:
+        for fd, path in self._paths.items():
+            if path.endswith(_HIDDEN):
+                os.replace(path, path.removesuffix(_HIDDEN))
+                self._paths[fd] = path.removesuffix(_HIDDEN)
+
     def leave_stacks(self, token: str) -> None:
         """Write down, before we end, where all threads are; it was this attempt's."""
         os.write(self.stacks, f"{CANCELLED_IN}{token}\n".encode())
@@ -58,10 +78,12 @@ class Capture:
         os.dup2(scratch, fd, inheritable=True)
         os.close(scratch)
 
-    def take(self, log: Callable[[str], str]) -> dict[int, str]:
+    def take(
+        self, log: Callable[[str], str], redactor: "Redactor | None" = None
+    ) -> dict[int, str]:
         """Move what was printed to `log("out")`, `log("err")`; the paths by descriptor.
 
-        None for one to which nothing was printed.
+        None for one to which nothing was printed. Secrets are taken out on the way.
         OSError if the disk does not take it. It is dropped then, for it must not
         look as if the next task had printed it.
         """
@@ -70,13 +92,14 @@ class Capture:
             for fd, suffix in _SUFFIXES.items():
                 if self._mend(fd) > 0:
                     taken[fd] = log(suffix)
-                    self._move(fd, taken[fd])
+                    self._move(fd, taken[fd], redactor)
+            self._show()
         except OSError:
             self._drop()
             raise
         return taken
 
-    def _move(self, fd: int, path: str) -> None:
+    def _move(self, fd: int, path: str, redactor: "Redactor | None") -> None:
         """Give what was printed its name, and go on with a new scratch file.
 
         The new one is made first: if the disk has no inode left for it, nothing has
@@ -85,7 +108,10 @@ class Capture:
         fresh = f"{self._paths[fd]}.new"
         scratch = os.open(fresh, _FLAGS, disk.FILE_MODE)
         try:
-            os.replace(self._paths[fd], path)
+            if redactor is None:
+                os.replace(self._paths[fd], path)
+            else:
+                clean_copy(self._paths[fd], path, redactor)
             os.replace(fresh, self._paths[fd])
             os.dup2(scratch, fd, inheritable=True)
         except OSError:
@@ -146,6 +172,28 @@ class Capture:
             self.stacks = -1
 
 
+def clean_copy(source: str, path: str, redactor: "Redactor") -> None:
+    """Put under `path` what is in `source`, without secrets."""
+    aside = f"{source}.clean"
+    stream = redactor.stream()
+    raw = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        disk.unlink(aside)
+        copy = os.open(aside, _FLAGS | os.O_EXCL, disk.FILE_MODE)
+        try:
+            while chunk := os.read(raw, _CHUNK):
+                disk.write_all(copy, stream.feed(chunk))
+            disk.write_all(copy, stream.close())
+        finally:
+            os.close(copy)
+        os.replace(aside, path)
+    except OSError:
+        disk.unlink(aside)
+        raise
+    finally:
+        os.close(raw)
+
+
 def _stream(fd: int) -> TextIO:
     return open(fd, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
@@ -158,6 +206,7 @@ def inherit(project: Project, dead: str, task_id: str, attempt: int) -> dict[int
     moved = {}
     for fd, suffix in _SUFFIXES.items():
         path = project.aside_path(dead, suffix)
+        disk.unlink(f"{path}{_HIDDEN}")
         log = project.log_path(task_id, attempt, suffix)
         if _size(path) and not _size(log):
             with suppress(IsADirectoryError):  # somebody's folder has the log's name

@@ -3,7 +3,8 @@
     ended = execute(job, Plan(argv, env, cwd))
 
 What every runner that starts a program shares: stdout and stderr go straight into the
-attempt's two log files, so output of any size and any bytes costs this process nothing;
+attempt's two log files, so output of any size and any bytes costs this process nothing
+(but if it was given secrets, a pump takes them out of what it prints: `farm.pump`);
 the ledger gets its `child` line; and the command ends by itself, at its deadline,
 because it is cancelled or because the worker must stop at once. But for the first its
 whole group gets the signals of its plan, a grace after each, and then KILL. When
@@ -26,6 +27,8 @@ from farm.child import Child, Command, Exit
 from farm.errors import MACHINE
 from farm.job import Job
 from farm.ledger import Child as ChildLine
+from farm.pump import Pump
+from farm.redact import Redactor
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 
@@ -44,6 +47,7 @@ class Plan(msgspec.Struct, frozen=True):
     cwd: str
     stdin: int | None = None  #: a descriptor; None for an empty one
     signals: tuple[int, ...] = (signal.SIGTERM,)  #: ask it to end, one after the other
+    secrets: tuple[str, ...] = ()  #: what is in `env` and must not be in a log
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -67,7 +71,7 @@ def execute(job: Job, plan: Plan) -> Ended:
     try:
         fds.append(_open_log(paths[0]))
         fds.append(_open_log(paths[1]))
-        why, exit_, error = _execute(job, plan, fds[0], fds[1])
+        why, exit_, error = _printing(job, plan, fds)
     finally:
         printed = _close_logs(paths, fds)
     return Ended(why, exit_, error, *printed)
@@ -121,6 +125,15 @@ def _close_logs(paths: list[str], fds: list[int]) -> list[str | None]:
                 disk.unlink(path)
         kept.append(path if size else None)
     return kept
+
+
+def _printing(job: Job, plan: Plan, logs: list[int]) -> tuple[Why, Exit, Error | None]:
+    """Into the logs; through a pump if there are secrets to keep out of them."""
+    redactor = Redactor(plan.secrets) if plan.secrets else None
+    if not redactor:
+        return _execute(job, plan, *logs)
+    with Pump(logs, redactor) as pump:
+        return _execute(job, plan, *pump.ends)
 
 
 # -- its life --------------------------------------------------------------------

@@ -4,12 +4,13 @@ The environment of a child is built, not inherited blindly: what looks like a
 secret is left out unless the task's `env_from` names it, and farm's own
 variables are set afresh (`worker_variables`, `run_variables`). `Secrets.take`
 moves such variables out of our own environment at start, so that callables,
-which run in the worker itself, do not see them either.
+which run in the worker itself, do not see them either; what a runner says is
+cleaned of them (`Secrets.clean`).
 """
 
 import os
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -22,11 +23,13 @@ from farm.errors import TaskFileError
 from farm.keys import is_about_keys
 from farm.process import Mark
 from farm.project import Project
+from farm.result import Error, Outcome
 from farm.stop import Stop
 from farm.task import Task
 
 if TYPE_CHECKING:
     from farm.keyring import Keyring
+    from farm.redact import Redactor
 
 _PATIENCE = 1.0  # seconds between two tries to end what does not end
 _SECRET = re.compile(r"_API_KEY|_TOKEN$|_SECRET|_PASSWORD", re.IGNORECASE)
@@ -44,6 +47,8 @@ class Secrets:
 
     def __init__(self, taken: Mapping[str, str]) -> None:
         self._taken = dict(taken)
+        #: takes all of them out of what is written; None if there are none
+        self.redactor = _redactor(self._taken.values()) if taken else None
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> "Secrets":
@@ -55,9 +60,43 @@ class Secrets:
         """The environment as it was, for a worker that starts afresh."""
         return {**environ, **self._taken}
 
+    def given(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those that are among the variables with these names."""
+        return tuple(self._taken[name] for name in names if name in self._taken)
+
+    def clean_text(self, text: str) -> str:
+        """A text without any of them."""
+        return self.redactor.clean_text(text) if self.redactor else text
+
+    def clean(self, outcome: Outcome) -> Outcome:
+        """What a runner says, without any of them."""
+        if self.redactor is None:
+            return outcome
+        value, text, error = outcome.value, outcome.text, outcome.error
+        return msgspec.structs.replace(
+            outcome,
+            value=value and msgspec.Raw(self.redactor.clean_json(bytes(value))),
+            text=text and self.clean_text(text),
+            error=error and self._clean_error(error),
+        )
+
+    def _clean_error(self, error: Error) -> Error:
+        return msgspec.structs.replace(
+            error,
+            message=self.clean_text(error.message),
+            type=error.type and self.clean_text(error.type),
+            traceback=error.traceback and self.clean_text(error.traceback),
+        )
+
     def get(self, name: str, environ: Mapping[str, str]) -> str | None:
         """A variable as it was when we started."""
         return self._taken.get(name, environ.get(name))
+
+
+def _redactor(secrets: Iterable[str]) -> "Redactor | None":
+    from farm.redact import Redactor  # noqa: PLC0415 - most workers have no secrets
+
+    return Redactor(secrets) or None
 
 
 class Job(msgspec.Struct, frozen=True):

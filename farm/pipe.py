@@ -150,9 +150,10 @@ def unexpected(error: Exception) -> Outcome:
 
 
 def judged(worker: Worker, taken: Claim, outcome: Outcome) -> Outcome:
-    """An outcome as it is written down, when nothing of the task runs any more."""
+    """An outcome as it is written down, when nothing of the task runs: without a secret."""
     if outcome.why is Why.FAILED:
         outcome = _believed(worker, outcome)
+    outcome = worker.secrets.clean(outcome)
     worker.modules.note(taken.opened.acquired_at)
     took = time.monotonic() - taken.hold.tick
     return msgspec.structs.replace(outcome, took=took)

@@ -164,7 +164,8 @@ class Worker:
 
     def say(self, text: str) -> None:
         """A line for people, on the stderr that the worker was started with."""
-        self.capture.say(f"{time.strftime('%H:%M:%S')}  {plain(text)}")
+        text = plain(self.secrets.clean_text(text))
+        self.capture.say(f"{time.strftime('%H:%M:%S')}  {text}")
 
     # -- at each beat, in the heart's thread -------------------------------------
 

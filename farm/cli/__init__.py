@@ -11,11 +11,14 @@ import gc
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple, TextIO
 
 from farm.errors import FarmError
 
+#: take a worker's secrets out of what is said, also of the traceback of a bug
+cleaners: list[Callable[[str], str]] = []
 INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
 BUG = 70  # EX_SOFTWARE
 _TODO = {
@@ -93,6 +96,8 @@ def imported(name: str) -> ModuleType:
 
 def say(text: str, end: str = "\n") -> None:
     """Text for people on stderr, if there is one, as `click.echo` writes it."""
+    for clean_text in cleaners:
+        text = clean_text(text)
     stderr: TextIO | None = sys.stderr
     if stderr is not None:
         stderr.write(f"{text}{end}")

@@ -29,6 +29,8 @@ from farm.words import clean, duration, moment, plain
 TAIL_LINES, TAIL_BYTES = 10, 4096  # of output; `farm logs` has all of it
 _OWN = ("run", "call", "prompt", "prompt_file")  # keys that say what a task does
 
+HIDDEN = "(not shown)"  # a value of `env`: people do put secrets there
+
 
 @click.command(
     short_help="Show a task, its attempts, output and what is next.",
@@ -70,11 +72,14 @@ def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -
 
 
 def _said(project: Project, task_id: str) -> Any:
-    """What the task's file says; None if it is gone or no JSON."""
+    """What the task's file says, but no value of `env`; None if it is gone or no JSON."""
     try:
-        return disk.decode(project.read_task(task_id).raw)
+        task = disk.decode(project.read_task(task_id).raw)
     except (FileNotFoundError, TaskFileError, ValueError):
         return None
+    if isinstance(task, dict) and isinstance(task.get("env"), dict):
+        task["env"] = dict.fromkeys(task["env"], HIDDEN)
+    return task
 
 
 def _facts(

@@ -44,6 +44,9 @@ class DeadlineError(BaseException):
 
 def run(job: Job) -> Outcome:
     """Call the function of a claimed task and judge what it returned."""
+    given = job.secrets.given(job.claim.task.env_from)
+    if given:
+        job.capture.hide()
     try:
         outcome = _run(job)
     except DeadlineError:
@@ -56,7 +59,7 @@ def run(job: Job) -> Outcome:
     finally:
         _disarm(job)
         job.stop.listen_again()  # an event loop may have taken the signals
-    taken = job.capture.take(job.log)
+    taken = job.capture.take(job.log, job.secrets.redactor if given else None)
     return msgspec.structs.replace(outcome, stdout=taken.get(1), stderr=taken.get(2))
 
 

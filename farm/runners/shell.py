@@ -16,7 +16,9 @@ def run(job: Job) -> Outcome:
     command = job.claim.task.run
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command or []
     try:
-        ended = execute(job, Plan(argv, environment(job), working_folder(job)))
+        env, folder = environment(job), working_folder(job)
+        secrets = job.secrets.given(job.claim.task.env_from)
+        ended = execute(job, Plan(argv, env, folder, secrets=secrets))
     except TaskFileError as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     except (OSError, ValueError) as error:

@@ -267,18 +267,19 @@ def test_what_looks_like_a_secret_is_left_out_unless_named(
     farm: Farm, name: str
 ) -> None:
     farm.write(
-        "reads.py", "import os\ndef go(name):\n    return os.environ.get(name)\n"
+        "reads.py",
+        "import os\ndef go(name):\n    return len(os.environ.get(name, ''))\n",
     )
-    farm.drop("not-named", run=f'echo "${name}"')
-    farm.drop("named", run=f'echo "${name}"', env_from=[name])
+    farm.drop("not-named", run=f'echo "${{#{name}}}"')
+    farm.drop("named", run=f'echo "${{#{name}}}"', env_from=[name])
     farm.drop("call-not-named", call="reads:go", args=[name])
     farm.drop("call-named", call="reads:go", args=[name], env_from=[name])
     farm.work(**{name: "harmless"})
 
-    assert farm.result("not-named")["stdout"] == "\n"
-    assert farm.result("named")["stdout"] == "harmless\n"
-    assert farm.result("call-not-named").get("value") is None
-    assert farm.result("call-named")["value"] == "harmless"
+    assert farm.result("not-named")["stdout"] == "0\n"
+    assert farm.result("named")["stdout"] == "8\n"
+    assert farm.result("call-not-named")["value"] == 0
+    assert farm.result("call-named")["value"] == 8
 
 
 def test_a_variable_that_is_not_set_fails_and_is_named(farm: Farm) -> None:
