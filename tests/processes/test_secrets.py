@@ -167,6 +167,20 @@ def test_what_a_callable_printed_before_its_worker_died_is_not_kept(
     assert holding(farm, key) == []
 
 
+def test_without_a_secret_the_last_words_of_who_died_are_kept_as_always(
+    farm: Farm, key: str
+) -> None:
+    last = "def last():\n    print('last words', flush=True); os.kill(os.getpid(), 9)\n"
+    farm.write("calls.py", CALLS + last)
+    farm.drop("a", call="calls:prints", env_from=["DEMO_API_KEY"])
+    farm.drop("b", call="calls:last")
+    for _ in range(4):
+        farm.work(DEMO_API_KEY=key)
+
+    (log, *_) = sorted((farm.state / "logs").glob("b.*.out"))
+    assert log.read_text() == "last words\n"
+
+
 def test_a_daemon_that_holds_the_pipe_is_not_waited_for(farm: Farm, key: str) -> None:
     gate = farm.gate()
     daemon = f"setsid sh -c 'while [ ! -e {gate.folder}/open ]; do sleep 0.02; done' &"
