@@ -301,7 +301,8 @@ def _forms(secret: bytes) -> Iterator[tuple[bytes, bool]]:
         whole = binascii.b2a_base64(bytes(before) + secret, newline=False)
         bits = 8 * (before + len(secret))
         alone = whole[-(-8 * before // 6) : bits // 6]
-        yield alone, bits % 6 != 0
+        for written in (alone, *_in_url(alone)):
+            yield written, bits % 6 != 0
         yield alone.translate(_URL_SAFE), bits % 6 != 0
 
 
@@ -315,11 +316,15 @@ def _in_pairs(secret: bytes) -> bytes:
     return "".join(pairs).encode("utf-8", "surrogatepass")
 
 
-def _written(secret: bytes) -> Iterator[bytes]:
-    """As URLs and JSON usually have it."""
+def _in_url(text: bytes) -> Iterator[bytes]:
     for kept in (rb"[^\w.~-]", rb"[^\w.~/-]"):
         for digits in (b"%%%02X", b"%%%02x"):
-            yield re.sub(kept, lambda found, d=digits: d % found[0][0], secret)
+            yield re.sub(kept, lambda found, d=digits: d % found[0][0], text)
+
+
+def _written(secret: bytes) -> Iterator[bytes]:
+    """As URLs and JSON usually have it."""
+    yield from _in_url(secret)
     in_json = orjson.dumps(secret.decode("utf-8", "replace"))[1:-1].decode()
     in_ascii = re.sub(r"[^\x00-\x7f]", _in_hex, in_json)
     for text in (in_json, in_ascii):
