@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from farm.health import WorkerHealthState
     from farm.locking import TaskLock
     from farm.manager import TaskStateManager
+    from farm.sessions import ParallelSessionManager
     from farm.work import work_stealing_loop
 
 __all__ = [
     "AdaptiveBackoff",
+    "ParallelSessionManager",
     "TaskLock",
     "TaskStateManager",
     "WorkerHealthState",
@@ -26,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AdaptiveBackoff": "farm.backoff",
+    "ParallelSessionManager": "farm.sessions",
     "TaskLock": "farm.locking",
     "TaskStateManager": "farm.manager",
     "WorkerHealthState": "farm.health",

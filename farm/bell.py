@@ -36,6 +36,11 @@ class Bell:
             self.drain()
         return rung
 
+    def close(self) -> None:
+        """Give its pipe back; nobody may ring it any more."""
+        os.close(self.fd)
+        os.close(self.write)
+
     def drain(self) -> None:
         """Forget all rings; for who waits on `fd` by other means."""
         try:
