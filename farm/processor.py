@@ -1,7 +1,7 @@
 """A function of the caller's, named so that a worker finds it, and called there.
 
     named(function)     what another process needs to import it; UsageError if none can
-    run(task, ...)      in a worker: import it, call it, look at what it returned
+    run(task, caller)   in a worker: import it, call it, look at what it returned
 
 A function is found by its module's name, if that is to be imported from the caller's
 `sys.path`; else by the module's file. So the functions of a script that was started by
@@ -51,7 +51,7 @@ class Named(msgspec.Struct, frozen=True):
     file: str | None  #: of a module that no name leads to
 
 
-class Session(msgspec.Struct, frozen=True):
+class Caller(msgspec.Struct, frozen=True):
     """What a worker must know of the caller to run one task of its."""
 
     name: str
@@ -146,9 +146,9 @@ def refuse_at_import() -> None:
         )
 
 
-def run(task: dict[str, Any], session: dict[str, Any]) -> object:
+def run(task: dict[str, Any], caller: dict[str, Any]) -> object:
     """What a `call` task of a session calls: the processor, with this very task."""
-    known = msgspec.convert(session, Session)
+    known = msgspec.convert(caller, Caller)
     name, _, number = os.environ.get(SLOT, "").rpartition("/")
     ours = name == known.name
     try:
@@ -161,11 +161,11 @@ def run(task: dict[str, Any], session: dict[str, Any]) -> object:
         raise
 
 
-def _processed(task: dict[str, Any], session: Session, worker_id: int) -> object:
+def _processed(task: dict[str, Any], caller: Caller, worker_id: int) -> object:
     """What the processor returned, if JSON can hold it; TypeError says what it cannot."""
-    function = _found(session)
-    if session.folder is not None:
-        os.chdir(session.folder)
+    function = _found(caller)
+    if caller.folder is not None:
+        os.chdir(caller.folder)
     returned = function(task, worker_id)
     if inspect.isawaitable(returned):
         returned = asyncio.run(_awaited(returned))
@@ -178,11 +178,11 @@ async def _awaited(returned: Awaitable[object]) -> object:
     return await returned
 
 
-def _found(session: Session) -> Processor:
+def _found(caller: Caller) -> Processor:
     """Import what the caller named."""
     # Behind the project's own folder, as every other task of it expects.
-    sys.path[1:1] = [place for place in session.path if place not in sys.path]
-    wanted = session.function
+    sys.path[1:1] = [place for place in caller.path if place not in sys.path]
+    wanted = caller.function
     _importing.append(wanted.file or wanted.module)
     try:
         found: Any = _module(wanted)

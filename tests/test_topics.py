@@ -89,7 +89,8 @@ def check_sh(text: str, farm: Farm, environ: Mapping[str, str]) -> None:
 
 def check_python(text: str, farm: Farm, environ: Mapping[str, str]) -> None:
     """Raise unless Python runs it to its end."""
-    run_in(farm, [sys.executable, "-c", text], environ)
+    program = farm.write("program.py", text)  # a file, for workers may import it
+    run_in(farm, [sys.executable, str(program)], environ)
 
 
 def run_in(farm: Farm, command: list[str], environ: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from farm import ParallelSessionManager, WorkerHealthState
 from farm.errors import UsageError
 from farm.process import stat
 from farm.processor import Processor, run
-from farm.sessions import MOST_TRIES, Next, after_failure
+from farm.session import MOST_TRIES, Next, after_failure
 from farm.states import Status
 from tests.driver import Farm, Gate
 from tests.waiting import wait_until
