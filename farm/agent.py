@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from farm.keys import check_provider
+from farm.keys import check_provider, is_url
 from farm.locate import shown
 from farm.refusal import Keys, RefusedError, explained
 
@@ -109,7 +109,6 @@ _ONLY_FOR: dict[str, tuple[Kind, ...]] = {
 }
 _ONLY_FOR_PRESETS = {"max_turns": ("claude",), "max_cost_usd": ("claude",)}
 KEYS: Keys = {(): Agent.__struct_encode_fields__}
-_URLS = ("http://", "https://")
 
 
 def read_agent(table: object) -> Agent:
@@ -159,6 +158,6 @@ def _check_command(table: dict[str, Any]) -> None:
 
 def _check_http(table: dict[str, Any]) -> None:
     url = table.get("base_url")
-    if url is not None and not url.startswith(_URLS):
-        message = "`base_url` must begin with https:// or http://"
+    if url is not None and not is_url(url):
+        message = "`base_url` must be an address that begins with https:// or http://"
         raise RefusedError(("base_url",), message)

@@ -18,6 +18,7 @@ SHARE, OF_AT_LEAST, WITHIN = 0.5, 10, 60.0  # or this share of the calls in a mi
 _FIRST, _LONGEST = 5.0, 300.0  # seconds that it stays open
 _LONGEST_ASKED = 3600.0  # seconds; an endpoint that asks for more is asked again
 LEASE = 60.0  # seconds that a prober has; then another may try
+_LONGEST_LEASE = 2 * LEASE  # seconds; a prober may wait for its turn. More is a clock's
 _NEXT_LOOK = 1.0  # seconds after which who waits for a prober looks again
 
 
@@ -43,16 +44,18 @@ def free_at(circuit: Circuit, now: float) -> float:
     """When the next call may go."""
     if circuit.until == 0.0 or circuit.since > now + LEASE:  # a clock was set back
         return now
-    if now < circuit.until:
-        return min(circuit.until, now + _LONGEST_ASKED)
-    return min(circuit.leased, now + _NEXT_LOOK) if now < circuit.leased else now
+    until = min(circuit.until, circuit.since + _LONGEST_ASKED)
+    if now < until:
+        return until
+    is_leased = now < circuit.leased <= now + _LONGEST_LEASE
+    return min(circuit.leased, now + _NEXT_LOOK) if is_leased else now
 
 
-def leased(circuit: Circuit, now: float) -> Circuit:
-    """The same with us as its prober; only when it is open and free."""
+def leased(circuit: Circuit, at: float) -> Circuit:
+    """The same with us as its prober from then on; only when it is open and free."""
     if circuit.until == 0.0:
         return circuit
-    return msgspec.structs.replace(circuit, leased=now + LEASE)
+    return msgspec.structs.replace(circuit, leased=at + LEASE)
 
 
 def failed(
@@ -63,9 +66,9 @@ def failed(
     uniform: Uniform = uniform,
 ) -> Circuit:
     """A call that began then has failed now."""
-    if circuit.until and began < circuit.since:
+    if circuit.until and began < circuit.since <= now:
         return circuit  # it went before this was known: no news
-    in_window = now - circuit.window_since <= WITHIN
+    in_window = 0.0 <= now - circuit.window_since <= WITHIN
     after = msgspec.structs.replace(
         circuit,
         in_a_row=circuit.in_a_row + 1,
@@ -90,8 +93,8 @@ def failed(
 
 def succeeded(circuit: Circuit, began: float, now: float) -> Circuit:
     """A call that began then was answered: it closes what was opened before."""
-    if circuit.until and began < circuit.since:
+    if circuit.until and began < circuit.since <= now:
         return circuit
-    if circuit.until or now - circuit.window_since > WITHIN:
+    if circuit.until or not 0.0 <= now - circuit.window_since <= WITHIN:
         return Circuit()
     return msgspec.structs.replace(circuit, in_a_row=0, calls=circuit.calls + 1)

@@ -9,14 +9,14 @@ Each scope is a file `<scope>.json` of its owner alone, replaced in one step, an
 (HMAC with the project's own salt). To delete a file is a legal repair.
 
 What is lost here costs a refused call and nothing else. So a lock that nobody gives
-back (its holder was stopped) is not waited for longer than `PATIENCE`, an unreadable
-record counts as none, and a disk that takes nothing (OSError) is nobody's failure.
+back (its holder was stopped) is waited for no longer than `PATIENCE`, and by nobody
+after that; an unreadable record counts as none; and a disk that takes nothing (OSError)
+is nobody's failure: what it did not take is known to this process alone.
 
 A record is read again when its file has another inode, size or time.
 """
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +25,10 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from farm import disk
+from farm.backoff import uniform
 from farm.flock import lock_descriptor
 from farm.project import Project, Signature, signature_of
-from farm.rest import Scope
+from farm.rest import VERSION, Scope
 
 PATIENCE = 2.0  # seconds; a lock is held for less than one of their thousandths
 _PAUSES = (0.0005, 0.002)  # seconds between two tries at a lock
@@ -45,10 +46,13 @@ class Credentials:
         self._project = project
         self._writer = writer
         self._read: dict[str, tuple[Signature, Scope]] = {}
+        self._unwritten: dict[str, Scope] = {}
         self._salt = b""
 
     def read(self, scope: str) -> Scope:
         """What is known of it now; an empty record if nothing is."""
+        if scope in self._unwritten:
+            return self._unwritten[scope]
         try:
             signature = signature_of(os.stat(self._project.scope_path(scope)))
         except OSError:
@@ -71,15 +75,18 @@ class Credentials:
             old = self._load(scope)
             new = change(old)
             if new is not old:
-                new = msgspec.structs.replace(new, generation=old.generation + 1)
-                with suppress(OSError):  # see the module's docstring
-                    self._write(scope, new)
+                generation = old.generation + 1
+                new = msgspec.structs.replace(
+                    new, version=VERSION, generation=generation
+                )
+                self._write(scope, new)
         return new
 
     def forget(self, scope: str) -> bool:
         """Whether there was something to forget."""
         with self._locked(scope):
-            return disk.unlink(self._project.scope_path(scope))
+            unwritten = self._unwritten.pop(scope, None)
+            return disk.unlink(self._project.scope_path(scope)) or bool(unwritten)
 
     def all(self) -> list[Scope]:
         """Every record that lies there."""
@@ -87,38 +94,56 @@ class Credentials:
 
     def salt(self) -> bytes:
         """What makes fingerprints this project's own: made once, by whoever is first."""
-        while len(self._salt) != _SALT_BYTES:
-            path = self._project.salt_path()
-            disk.make_folders(self._project.credentials, disk.FOLDER_MODE)
-            aside = self._project.aside_path(self._writer, "salt")
-            disk.write_aside(aside, os.urandom(_SALT_BYTES))
-            disk.link_new(aside, path)
-            disk.unlink(aside)
-            self._salt = disk.read_file(path)
-            if len(self._salt) != _SALT_BYTES:
-                disk.unlink(path)  # a power cut left it empty
+        try:
+            while len(self._salt) != _SALT_BYTES:
+                self._salt = self._shared_salt()
+        except OSError:  # nothing is shared here, fingerprints neither
+            self._salt = os.urandom(_SALT_BYTES)
         return self._salt
+
+    def _shared_salt(self) -> bytes:
+        path = self._project.salt_path()
+        disk.make_folders(self._project.credentials, disk.FOLDER_MODE)
+        aside = self._project.aside_path(self._writer, "salt")
+        disk.write_aside(aside, os.urandom(_SALT_BYTES))
+        try:
+            disk.link_new(aside, path)
+        finally:
+            disk.unlink(aside)
+        salt = disk.read_file(path)
+        if len(salt) != _SALT_BYTES:
+            disk.unlink(path)  # a power cut left it empty
+        return salt
 
     # -- files -------------------------------------------------------------------
 
     def _load(self, scope: str) -> Scope:
+        if scope in self._unwritten:
+            return self._unwritten[scope]
         try:
             found = _SCOPE.decode(disk.read_file(self._project.scope_path(scope)))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return Scope(id=scope)
         return found if found.id == scope else Scope(id=scope)
 
     def _write(self, scope: str, new: Scope) -> None:
         aside = self._project.aside_path(self._writer, f"scope-{scope}")
         path = self._project.scope_path(scope)
-        disk.replace(path, msgspec.json.encode(new) + b"\n", aside)
+        try:
+            disk.replace(path, msgspec.json.encode(new) + b"\n", aside)
+        except OSError:
+            self._unwritten[scope] = new
+        else:
+            self._unwritten.pop(scope, None)
 
     @contextmanager
     def _locked(self, scope: str) -> Iterator[None]:
-        fd = self._open_lock(f"{self._project.credentials}/{scope}.lock")
+        path = f"{self._project.credentials}/{scope}.lock"
+        fd = self._open_lock(path)
         try:
             if fd is not None:
-                _wait_for(fd)
+                with suppress(OSError):  # a file system without locks
+                    _wait_for(fd, path)
             yield
         finally:
             if fd is not None:
@@ -131,8 +156,16 @@ class Credentials:
         return None
 
 
-def _wait_for(fd: int) -> None:
-    """Until the lock is ours, or its holder has had it for too long."""
+def _wait_for(fd: int, path: str) -> None:
+    """Until the lock is ours, or its holder has had it for too long.
+
+    RACE: who is late to give up may remove the lock that another has made anew since;
+    then one of two updates is lost, which costs a refused call.
+    """
     until = time.monotonic() + PATIENCE
-    while not lock_descriptor(fd) and time.monotonic() < until:
-        threading.Event().wait(random.uniform(*_PAUSES))  # noqa: S311 - no secret
+    while not lock_descriptor(fd):
+        if time.monotonic() > until:
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                os.unlink(path)  # or everybody would wait for it each time
+            return
+        threading.Event().wait(uniform(*_PAUSES))

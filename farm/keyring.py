@@ -2,6 +2,7 @@
 
     ring.ask(want, now)              -> Turn | Later    a key, and when to begin
     ring.later(want, now)            -> Later | None    the same question; reserves nothing
+    ring.stands(turn, now)           -> bool    asked just before the call
     ring.succeeded(turn, headers, now)
     ring.refused(turn, trouble, now)
 
@@ -14,7 +15,6 @@ old, which costs a refused call.
 """
 
 import math
-import random
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,16 +23,16 @@ from urllib.parse import urlsplit
 import msgspec
 
 from farm import circuit, pace, rest
+from farm.backoff import uniform
 from farm.credentials import Change, Credentials
 from farm.keys import Key, read_keys
 from farm.pace import Pace
 from farm.project import Project
-from farm.rest import ALL, Scope
-from farm.trouble import Kind, Trouble, per_minute
+from farm.rest import ALL, Rest, Scope
+from farm.trouble import Kind, Trouble, organization, per_minute
 from farm.words import moment
 
 MOST_INLINE = 60.0  #: seconds that a call may wait for its turn while it holds a worker
-_ORGANIZATION = "anthropic-organization-id"
 _TRIES = 8  # turns that others may take from under us before we ask again later
 _SOON = 1.0  # seconds
 _TOLD_EVERY = 60.0  # seconds between two notes that a key is well
@@ -60,6 +60,7 @@ class Turn(msgspec.Struct, frozen=True):
     at: float
     pool: str  #: scopes that it counts for
     endpoint: str
+    asked: float = 0.0  #: when it was given
 
 
 class Later(msgspec.Struct, frozen=True):
@@ -128,50 +129,51 @@ class Keyring:
         best = self._best(want, now)
         return best if isinstance(best, Later) else None
 
-    def holds(self, turn: Turn, now: float) -> bool:
-        """Whether nothing that others met since speaks against its call."""
-        found = self._look(turn.key, _want_of(turn), now)
-        return found.free_at <= now
-
     def _best(self, want: Want, now: float) -> _Seen | Later:
         keys = self.keys(want.provider)
         if not keys and want.keyless:
-            keys = [Key(f"{want.provider}-none", want.provider, "")]
+            keys = [_nobody(want)]
         seen = [self._look(key, want, now) for key in keys]
         if not seen:
             name = f"{want.provider.upper()}_API_KEY"
             return Later(
                 None, f"no key: {name} is not set where this worker was started"
             )
-        best = min(seen, key=lambda one: (one.begin, random.random()))  # noqa: S311 - no secret
+        best = min(seen, key=lambda one: (one.begin, uniform(0.0, 1.0)))
         if best.begin - now <= MOST_INLINE and best.free_at <= now:
             return best
-        until = None if math.isinf(best.begin) else best.begin
-        return Later(until, _sentence(seen, best, now))
+        return Later(_ask_at(best, now), _sentence(seen, best, now))
 
     def _look(self, key: Key, want: Want, now: float) -> _Seen:
         turn = self._turn(key, want)
         own, pool = self._shared.read(self._scope(key)), self._shared.read(turn.pool)
         endpoint = self._shared.read(turn.endpoint)
         by_circuit = circuit.free_at(endpoint.circuit, now)
-        rests = [
-            (scope, rest.free_at(scope.rests, turn.model, now)) for scope in (own, pool)
-        ]
-        scope, by_rest = max(rests, key=lambda one: one[1])
+        rests = [scope.rests for scope in (own, pool)]
+        by_rest, there = max(
+            ((rest.free_at(each, turn.model, now), each) for each in rests),
+            key=lambda one: one[0],
+        )
         free_at = max(by_rest, by_circuit)
         why = ""
-        if free_at > now:
-            found = rest.worst(scope.rests, turn.model, now)
-            by_key = by_rest >= by_circuit and found is not None
-            said = scope.last_error if by_key else endpoint.last_error
-            how = (
-                rest.words(found, now)
-                if by_key
-                else "has an endpoint that is in trouble"
-            )
-            why = f"{key.id} {how}" + (f" ({said})" if said else "")
+        if by_rest > now and by_rest >= by_circuit:
+            why = _why(key, rest.worst(there, turn.model, now), now)
+        elif by_circuit > now:
+            why = f"{key.id} has an endpoint in trouble until {moment(by_circuit, now)}"
+            why += _in_brackets(endpoint.last_error)
         begin = max(free_at, pace.begin(_pace(pool, turn.model), now))
         return _Seen(turn, free_at, begin, why)
+
+    def stands(self, turn: Turn, now: float) -> bool:
+        """Whether nobody was refused since it was given; else ask again.
+
+        A turn may lie a minute ahead, and calls that go into a rest are all refused.
+        """
+        scopes = [self._shared.read(s) for s in (self._scope(turn.key), turn.pool)]
+        if any(rest.is_news(scope.rests, turn.model, turn.asked) for scope in scopes):
+            return False
+        known = self._shared.read(turn.endpoint).circuit
+        return known.since < turn.asked or circuit.free_at(known, now) <= now
 
     def _turn(self, key: Key, want: Want) -> Turn:
         url = want.base_url or key.base_url or _URLS.get(want.provider, "")
@@ -213,9 +215,10 @@ class Keyring:
             return _with(tried, id=turn.pool, paces=tried.paces | paces)
 
         self._shared.update(turn.pool, change)
-        if not found or not self._admitted(turn, now):
+        if not found:
             return None
-        return msgspec.structs.replace(turn, at=found[0])
+        given = msgspec.structs.replace(turn, at=found[0], asked=now)
+        return given if self._admitted(given, now) else None
 
     def _admitted(self, turn: Turn, now: float) -> bool:
         """Whether its endpoint may be called; where it is tried, by us alone."""
@@ -227,7 +230,7 @@ class Keyring:
             found.append(circuit.free_at(scope.circuit, now) <= now)
             if not found[-1]:
                 return scope
-            return _with(scope, circuit=circuit.leased(scope.circuit, now))
+            return _with(scope, circuit=circuit.leased(scope.circuit, turn.at))
 
         self._shared.update(turn.endpoint, change)
         return found[-1]
@@ -237,11 +240,10 @@ class Keyring:
     def succeeded(self, turn: Turn, headers: Mapping[str, str], now: float) -> None:
         """The call was answered: what was known against it before it began is over."""
         limit = per_minute(headers)
-        organization = headers.get(_ORGANIZATION)
 
         def well(scope: Scope) -> Scope:
             after = rest.cleared(scope, turn.model, turn.at)
-            if after is scope and now - scope.last_ok < _TOLD_EVERY:
+            if after is scope and abs(now - scope.last_ok) < _TOLD_EVERY:
                 return scope
             return _with(after, last_ok=now)
 
@@ -251,51 +253,63 @@ class Keyring:
             after = rest.cleared(scope, turn.model, turn.at)
             if new == old and after is scope:
                 return scope
-            return _with(after, paces=scope.paces | {turn.model or ALL: new})
+            return _with(after, id=scope.id, paces=scope.paces | {model: new})
+
+        model = turn.model or ALL
+        for pool in self._pools(turn, organization(headers)):
+            self._change(pool, paced)
+        self._change(self._scope(turn.key), well)
+        self._calm(turn, now)
+
+    def _pools(self, turn: Turn, organization: str | None) -> list[str]:
+        """Where a call counts: its pool, and the one that its answer names."""
+        if organization is not None and turn.key.pool is None and turn.key.secret:
+            name = _plain(organization)
+            self._change(self._scope(turn.key), lambda s: _with(s, organization=name))
+        return list(dict.fromkeys((turn.pool, self._pool(turn.key))))
+
+    def _calm(self, turn: Turn, now: float) -> None:
+        """Its endpoint has answered, whatever it said."""
 
         def calm(scope: Scope) -> Scope:
             return _with(scope, circuit=circuit.succeeded(scope.circuit, turn.at, now))
 
-        self._change(turn.pool, paced)
-        self._change(self._scope(turn.key), well)
-        if organization is not None and turn.key.pool is None:
-            name = _plain(organization)
-            self._change(self._scope(turn.key), lambda s: _with(s, organization=name))
         if not self._shared.read(turn.endpoint).circuit.is_calm:
             self._shared.update(turn.endpoint, calm)
 
     def refused(self, turn: Turn, trouble: Trouble, now: float) -> None:
         """The call was refused: whoever shares what it met rests with it."""
-        found = rest.rest_of(trouble, now)
+        said = turn.key.hidden(trouble.message)
+        trouble = msgspec.structs.replace(trouble, message=said)
         if trouble.kind is Kind.OVERLOAD:
-            self._shared.update(
-                turn.endpoint,
-                lambda scope: _with(
-                    scope,
-                    circuit=circuit.failed(scope.circuit, turn.at, now, trouble.until),
-                    last_error=trouble.message,
-                    last_error_at=now,
-                ),
-            )
+            self._overloaded(turn, trouble, now)
+            return
+        self._calm(turn, now)
+        found = rest.rest_of(trouble, now)
         if found is None:
             return
-        of_key = trouble.kind in (Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL)
         for_model = trouble.kind in (Kind.RATE, Kind.FORBIDDEN, Kind.NO_MODEL)
         model = turn.model if for_model else None
 
         def change(scope: Scope) -> Scope:
-            after = rest.rested(scope, model, found, trouble.message, now)
+            after = rest.rested(scope, model, found, now)
             if trouble.kind is not Kind.RATE:
                 return after
-            slowed = pace.refused(
-                _pace(scope, turn.model),
-                now,
-                trouble.until or now,
-                slower=trouble.slower,
-            )
+            slowed = _slowed(_pace(scope, turn.model), turn, trouble, now)
             return _with(after, paces=after.paces | {turn.model or ALL: slowed})
 
-        self._shared.update(self._scope(turn.key) if of_key else turn.pool, change)
+        of_key = trouble.kind in (Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL)
+        pools = self._pools(turn, trouble.organization)
+        for scope in [self._scope(turn.key)] if of_key else pools:
+            self._shared.update(scope, change)
+
+    def _overloaded(self, turn: Turn, trouble: Trouble, now: float) -> None:
+        def change(scope: Scope) -> Scope:
+            after = circuit.failed(scope.circuit, turn.at, now, trouble.until)
+            said = trouble.message
+            return _with(scope, circuit=after, last_error=said, last_error_at=now)
+
+        self._shared.update(turn.endpoint, change)
 
     def _change(self, scope: str, change: Change) -> None:
         """Change a record only if what is known of it now would change."""
@@ -304,8 +318,32 @@ class Keyring:
             self._shared.update(scope, change)
 
 
-def _want_of(turn: Turn) -> Want:
-    return Want(turn.key.provider, turn.model, turn.base_url)
+def _nobody(want: Want) -> Key:
+    """In place of a key, where none is needed; its limits are those of one server."""
+    name = f"{want.provider}-none"
+    return Key(f"{name}-{_host(want.base_url or '')}", want.provider, "")
+
+
+def _ask_at(best: _Seen, now: float) -> float | None:
+    """When to ask again: before the line is empty, or its pace would be lost."""
+    if math.isinf(best.begin):
+        return None
+    return max(best.free_at, best.begin - MOST_INLINE / 2, now + _SOON)
+
+
+def _why(key: Key, found: Rest | None, now: float) -> str:
+    said = found.said if found else ""
+    return f"{key.id} {rest.words(found, now)}{_in_brackets(said)}"
+
+
+def _in_brackets(said: str | None) -> str:
+    return f" ({said})" if said else ""
+
+
+def _slowed(old: Pace, turn: Turn, trouble: Trouble, now: float) -> Pace:
+    told = pace.limited(old, trouble.per_minute)
+    until = trouble.until or now
+    return pace.refused(told, turn.at, now, until, slower=trouble.slower)
 
 
 def _sentence(seen: list[_Seen], best: _Seen, now: float) -> str:
@@ -320,8 +358,11 @@ def _pace(scope: Scope, model: str | None) -> Pace:
 
 
 def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return _plain(parts.netloc.rpartition("@")[2] or "none")
+    try:
+        there = urlsplit(url).netloc
+    except ValueError:  # an address that no call reaches either
+        there = ""
+    return _plain(there.rpartition("@")[2] or "none")
 
 
 def _plain(text: str) -> str:

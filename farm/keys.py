@@ -17,6 +17,7 @@ request or the child that needs it.
 Errors are ConfigError: a key's file that others can read, is a link or is missing.
 """
 
+import errno
 import hashlib
 import hmac
 import os
@@ -27,8 +28,10 @@ from collections.abc import Mapping
 from farm.errors import ConfigError
 
 _MOST_BYTES = 65_536  # of a file that holds a key
+_PART, _END = 8, 4  # letters of a key that tell something of it
 _PROVIDER = re.compile("[a-z][a-z0-9_]*")
 _WHAT = ("API_KEY", "BASE_URL", "MODEL", "POOL")
+_NUMBER = "0|[1-9][0-9]{0,5}"  # 01 would find no ANTHROPIC_BASE_URL_1
 _POOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it becomes a file's name
 
 
@@ -38,6 +41,19 @@ def check_provider(name: str | None) -> str | None:
         return None
     example = '"anthropic", whose key is in ANTHROPIC_API_KEY'
     return f"must name whose keys are meant, such as {example}"
+
+
+def is_url(text: str) -> bool:
+    """Whether an API may be there."""
+    from urllib.parse import urlsplit  # noqa: PLC0415 - few name an address
+
+    try:
+        parts = urlsplit(text)
+        port = parts.port  # is read only here, and may be none
+    except ValueError:
+        return False
+    is_web = parts.scheme in ("http", "https") and port != 0
+    return is_web and bool(parts.hostname) and text.isprintable() and " " not in text
 
 
 class Key:
@@ -70,11 +86,29 @@ class Key:
         """
         return hmac.digest(salt, self.secret.encode(), hashlib.sha256).hex()[:12]
 
+    def hidden(self, text: str) -> str:
+        """The same without words that hold a part of the key, or its end.
+
+        Providers like to quote the end of a key; a word too many costs nobody much.
+        """
+        if not self.secret:
+            return text
+        size = min(_PART, len(self.secret))
+        parts = {
+            self.secret[at : at + size] for at in range(len(self.secret) - size + 1)
+        }
+        parts.add(self.secret[-_END:])
+        return re.sub(
+            r"[^\s\"'`,;:()<>]+",
+            lambda word: "***" if any(part in word[0] for part in parts) else word[0],
+            text,
+        )
+
 
 def read_keys(provider: str, environ: Mapping[str, str]) -> list[Key]:
     """The keys of a provider, by number; a key that is given twice counts once."""
     prefix = provider.upper()
-    names = re.compile(rf"{prefix}_API_KEY(?:_([0-9]+))?(_FILE)?")
+    names = re.compile(rf"{prefix}_API_KEY(?:_({_NUMBER}))?(_FILE)?")
     found: dict[int | None, str] = {}
     for name in environ:
         matched = names.fullmatch(name)
@@ -94,8 +128,8 @@ def read_keys(provider: str, environ: Mapping[str, str]) -> list[Key]:
 
 def providers(environ: Mapping[str, str]) -> list[str]:
     """Every provider of which this environment holds a key."""
-    names = re.compile(r"([A-Z][A-Z0-9_]*?)_API_KEY(?:_[0-9]+)?(?:_FILE)?")
-    found = (names.fullmatch(name) for name, value in environ.items() if value)
+    names = re.compile(rf"([A-Z][A-Z0-9_]*?)_API_KEY(?:_(?:{_NUMBER}))?(?:_FILE)?")
+    found = (names.fullmatch(name) for name, value in environ.items() if value.strip())
     return sorted({match[1].lower() for match in found if match})
 
 
@@ -108,11 +142,14 @@ def variables(key: Key) -> dict[str, str]:
 
 
 def is_about_keys(name: str) -> bool:
-    """Whether a variable is one of the above that no child is to inherit."""
+    """Whether a variable holds a numbered key, which no child is to inherit.
+
+    Of the others (`MY_MODEL_2`) nobody knows whether they are not a task's own.
+    """
     return _NUMBERED.fullmatch(name) is not None
 
 
-_NUMBERED = re.compile(rf"[A-Z][A-Z0-9_]*_(?:{'|'.join(_WHAT)})_[0-9]+(?:_FILE)?")
+_NUMBERED = re.compile("[A-Z][A-Z0-9_]*_API_KEY_[0-9]+(?:_FILE)?")
 
 
 def _key(
@@ -122,6 +159,9 @@ def _key(
     if pool is not None and not _POOL.fullmatch(pool):
         name = f"{provider.upper()}_POOL"
         raise ConfigError(f"{name}: a pool's name has letters, digits and . _ - only")
+    if url is not None and not is_url(url):
+        name = f"{provider.upper()}_BASE_URL"
+        raise ConfigError(f"{name}: must be the https:// or http:// address of an API")
     name = provider if number is None else f"{provider}-{number}"
     return Key(name, provider, secret, base_url=url, model=model, pool=pool)
 
@@ -144,19 +184,26 @@ def _secret(name: str, environ: Mapping[str, str]) -> str:
 
 
 def _in_file(name: str, path: str) -> str:
-    """The key in a file that is nobody else's to read, checked as it was opened."""
+    """The key in a file that is nobody else's to read, checked as it was opened.
+
+    What should be a path may be the key itself, put there by mistake: it is not shown.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        reason = "is a symbolic link" if os.path.islink(path) else error.strerror
-        raise ConfigError(f"{name}: cannot read {path}: {reason}") from None
+        linked = error.errno == errno.ELOOP
+        reason = "it is a symbolic link" if linked else error.strerror
+        raise ConfigError(
+            f"{name} names a file that we cannot read: {reason}"
+        ) from None
     try:
         seen = os.fstat(fd)
         if not stat.S_ISREG(seen.st_mode):
-            raise ConfigError(f"{name}: {path} is no regular file")
+            raise ConfigError(f"{name} names what is no regular file")
         if seen.st_mode & 0o077:
             raise ConfigError(
-                f"{name}: others may read {path}: make it yours alone (chmod 600)"
+                f"{name} names a file that others may read: make it yours alone"
+                " (chmod 600)"
             )
         raw = os.read(fd, _MOST_BYTES)
     finally:

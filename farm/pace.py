@@ -4,12 +4,10 @@ GCRA (a token bucket without a clock that ticks): `tat` is the time at which the
 reserved call is paid for, `step` what each one costs. Who reserves is told when to
 begin. At most one second's worth may begin at once; after a pause nothing is made up.
 
-The step is what the provider's headers say (`limited`), with a little left over. Where
-they say nothing there is no pace until a first refusal; then the rate that was held
-at that time is cut, and grows again with each success (AIMD).
-
-The numbers are those of a simulation of 16 workers at one key: with a shared pace from
-the headers refusals went from 1.62 to 0.00 per success.
+The step is what the provider's headers say (`limited`), with a little left over. While
+nothing is known, two calls begin at once and the rate may double in a second: the
+first answer, be it a refusal, is there before many have gone. A refusal where no
+header says the limit cuts the rate, and it grows again with each success (AIMD).
 """
 
 import math
@@ -18,8 +16,8 @@ import msgspec
 
 _MARGIN = 0.97  # of a limit that is known: clocks and networks are not exact
 _BURST = 1.0  # seconds' worth that may begin at once
+_FIRST = 2.0  # calls a second, of who knows nothing
 _CUT = 0.7  # of the rate, at a refusal
-_CUT_EVERY = 3.0  # seconds; refusals of calls that went together are one
 _GROWTH = 0.995  # of the step, at a success
 _MEMORY = 10.0  # seconds over which the rate that was held is measured
 _LONGEST_LINE = 300.0  # seconds; what is paid for longer than this, a wrong clock paid
@@ -36,44 +34,55 @@ class Pace(msgspec.Struct, frozen=True, omit_defaults=True):
     reserved_at: float = 0.0  #: of the last call
     cut_at: float = 0.0
 
-    @property
-    def step(self) -> float:
-        """Seconds that each call costs; 0 while nothing is known."""
-        return max(self.limit_step, self.learned_step)
+
+def step(pace: Pace, now: float) -> float:
+    """Seconds that a call costs."""
+    known = max(pace.limit_step, pace.learned_step)
+    return known or 1.0 / (_FIRST + _rate(pace, now) * _MEMORY)
+
+
+def _rate(pace: Pace, now: float) -> float:
+    return pace.rate * math.exp(-max(0.0, now - pace.reserved_at) / _MEMORY)
 
 
 def begin(pace: Pace, now: float) -> float:
     """When a call that is reserved now may begin."""
-    if not pace.step or pace.tat - now > _LONGEST_LINE:
+    if pace.tat - now > _LONGEST_LINE:
         return now
-    return max(now, pace.tat - max(0.0, _BURST - pace.step))
+    return max(now, pace.tat - max(0.0, _BURST - step(pace, now)))
 
 
 def reserved(pace: Pace, now: float) -> Pace:
     """The pace after one more call, which begins at `begin(pace, now)`."""
-    passed = max(0.0, now - pace.reserved_at)
-    rate = pace.rate * math.exp(-passed / _MEMORY) + 1 / _MEMORY
     paid = pace.tat if pace.tat - now <= _LONGEST_LINE else now
-    tat = max(paid, now) + pace.step
-    return msgspec.structs.replace(pace, tat=tat, rate=rate, reserved_at=now)
+    return msgspec.structs.replace(
+        pace,
+        tat=max(paid, now) + step(pace, now),
+        rate=_rate(pace, now) + 1 / _MEMORY,
+        reserved_at=now,
+    )
 
 
 def limited(pace: Pace, per_minute: float) -> Pace:
-    """What a header has told: so many calls a minute."""
-    step = _within(60.0 / (per_minute * _MARGIN)) if per_minute > 0 else 0.0
-    return msgspec.structs.replace(pace, limit_step=step)
+    """What a header has told: so many calls a minute. It ends all guessing before it."""
+    if per_minute <= 0:
+        return pace
+    limit = _within(60.0 / (per_minute * _MARGIN))
+    learned = pace.learned_step if pace.limit_step else 0.0
+    return msgspec.structs.replace(pace, limit_step=limit, learned_step=learned)
 
 
-def refused(pace: Pace, now: float, until: float, *, slower: bool) -> Pace:
+def refused(
+    pace: Pace, began: float, now: float, until: float, *, slower: bool
+) -> Pace:
     """A call was refused until a time; `slower` if the rate itself was too much."""
     resting = msgspec.structs.replace(pace, tat=max(pace.tat, until))
     if pace.limit_step and not slower:
         return resting  # the limit is known: other calls, or tokens, have used it up
-    if now - pace.cut_at < _CUT_EVERY:
-        return resting
-    held = pace.step or 1.0 / max(pace.rate, 1.0 / _STEPS[1])
-    step = _within(held / _CUT)
-    return msgspec.structs.replace(resting, learned_step=step, cut_at=now)
+    if began < pace.cut_at <= now:
+        return resting  # it went before the last cut: no news
+    learned = _within(step(pace, now) / _CUT)
+    return msgspec.structs.replace(resting, learned_step=learned, cut_at=now)
 
 
 def succeeded(pace: Pace) -> Pace:

@@ -7,7 +7,7 @@ merged by that, and `until` by max, so that the order of updates does not matter
 A success clears only what was known before its call began.
 
 Times are POSIX seconds, since several hosts share them. A rest from the future (a
-clock was set back) is none; an end that nobody can mean is an hour away.
+clock was set back) is none; an end that nobody can mean is an hour after its begin.
 """
 
 import math
@@ -18,7 +18,7 @@ import msgspec
 
 from farm.circuit import Circuit
 from farm.pace import Pace
-from farm.trouble import HOUR, LONGEST, Kind, Trouble
+from farm.trouble import DAY, HOUR, LONGEST, Kind, Trouble
 from farm.words import moment
 
 VERSION = 1
@@ -55,6 +55,7 @@ class Rest(msgspec.Struct, frozen=True, omit_defaults=True):
     until: float | None = None  #: None: nobody knows
     probe_at: float | None = None  #: one call may try then, all the same
     probe_every: float = HOUR
+    said: str = ""  #: what the provider said, for people
 
 
 class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +81,9 @@ def rest_of(trouble: Trouble, now: float) -> Rest | None:
     if trouble.kind not in _LEVELS:
         return None
     level = _LEVELS[trouble.kind]
-    probed = level is Level.EXHAUSTED
+    # A wrong header must not keep a key away for weeks.
+    is_long = trouble.until is not None and trouble.until - now > trouble.probe_every
+    probed = level is Level.EXHAUSTED or (level is Level.COOLING and is_long)
     return Rest(
         level,
         trouble.kind,
@@ -88,6 +91,7 @@ def rest_of(trouble: Trouble, now: float) -> Rest | None:
         until=trouble.until,
         probe_at=now + trouble.probe_every if probed else None,
         probe_every=trouble.probe_every,
+        said=trouble.message,
     )
 
 
@@ -95,12 +99,15 @@ def merged(old: Rest | None, new: Rest, now: float) -> Rest:
     """What holds when both were said; the order does not matter."""
     if old is None or ended(old, now):
         return new
+    if ended(new, now):
+        return old
     if old.level is not new.level:
         return max(old, new, key=lambda rest: _SEVERITY.index(rest.level))
     return msgspec.structs.replace(
-        max(old, new, key=lambda rest: rest.since),
+        max(old, new, key=lambda one: (one.since, one.reason, one.said)),
         until=_later(old.until, new.until),
         probe_at=_later(old.probe_at, new.probe_at),
+        probe_every=max(old.probe_every, new.probe_every),
     )
 
 
@@ -116,7 +123,8 @@ def until(rest: Rest, now: float) -> float:
         return now
     if rest.until is None:
         return math.inf
-    return rest.until if rest.until <= now + LONGEST else now + HOUR
+    is_meant = rest.until <= rest.since + LONGEST + CLOCK_SLACK
+    return rest.until if is_meant else rest.since + HOUR
 
 
 def ended(rest: Rest, now: float) -> bool:
@@ -130,8 +138,13 @@ def free_at(rests: Mapping[str, Rest], model: str | None, now: float) -> float:
 
 
 def _free_at(rest: Rest, now: float) -> float:
-    probe_at = math.inf if rest.probe_at is None else rest.probe_at
-    return max(now, min(until(rest, now), probe_at))
+    return max(now, min(until(rest, now), _probe_at(rest, now)))
+
+
+def _probe_at(rest: Rest, now: float) -> float:
+    if rest.probe_at is None:
+        return math.inf
+    return rest.probe_at if rest.probe_at <= now + DAY + CLOCK_SLACK else now
 
 
 def _for(rests: Mapping[str, Rest], model: str | None) -> list[Rest]:
@@ -145,16 +158,21 @@ def worst(rests: Mapping[str, Rest], model: str | None, now: float) -> Rest | No
     return max(there, key=lambda rest: _free_at(rest, now), default=None)
 
 
-def rested(scope: Scope, model: str | None, rest: Rest, said: str, now: float) -> Scope:
+def rested(scope: Scope, model: str | None, rest: Rest, now: float) -> Scope:
     """A scope after a refusal; `model` None for all of them."""
     name = model or ALL
     kept = {m: r for m, r in scope.rests.items() if not ended(r, now)}
     return msgspec.structs.replace(
         scope,
         rests=kept | {name: merged(kept.get(name), rest, now)},
-        last_error=said,
+        last_error=rest.said,
         last_error_at=now,
     )
+
+
+def is_news(rests: Mapping[str, Rest], model: str | None, asked: float) -> bool:
+    """Whether a rest began since a call for a model got its turn."""
+    return any(rest.since >= asked for rest in _for(rests, model))
 
 
 def probing(scope: Scope, model: str | None, now: float) -> Scope:
@@ -198,7 +216,8 @@ def words(rest: Rest | None, now: float) -> str:
         return _HELP.get(rest.reason, "is disabled")
     end = until(rest, now)
     told = "nobody knows when" if math.isinf(end) else moment(end, now)
+    probe_at = _probe_at(rest, now)
+    probe = "" if math.isinf(probe_at) else f", tried again at {moment(probe_at, now)}"
     if rest.level is Level.COOLING:
-        return f"cools down until {told}"
-    probe = f", tried again at {moment(rest.probe_at, now)}" if rest.probe_at else ""
+        return f"cools down until {told}{probe}"
     return f"has spent what it may until {told}{probe}"
