@@ -144,7 +144,7 @@ def _free_at(rest: Rest, now: float) -> float:
 def _probe_at(rest: Rest, now: float) -> float:
     if rest.probe_at is None:
         return math.inf
-    return rest.probe_at if rest.probe_at <= now + DAY + CLOCK_SLACK else now
+    return max(rest.probe_at, now) if rest.probe_at <= now + DAY + CLOCK_SLACK else now
 
 
 def _for(rests: Mapping[str, Rest], model: str | None) -> list[Rest]:
@@ -210,7 +210,7 @@ _HELP = {
 
 def words(rest: Rest | None, now: float) -> str:
     """A rest for people, to follow a key's name."""
-    if rest is None:
+    if rest is None or ended(rest, now):
         return "is ok"
     if rest.level is Level.DISABLED:
         return _HELP.get(rest.reason, "is disabled")
