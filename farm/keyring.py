@@ -249,7 +249,7 @@ class Keyring:
 
         def paced(scope: Scope) -> Scope:
             old = _pace(scope, turn.model)
-            new = pace.succeeded(pace.limited(old, limit) if limit else old)
+            new = pace.succeeded(pace.limited(old, limit, now) if limit else old)
             after = rest.cleared(scope, turn.model, turn.at)
             if new == old and after is scope:
                 return scope
@@ -341,7 +341,7 @@ def _in_brackets(said: str | None) -> str:
 
 
 def _slowed(old: Pace, turn: Turn, trouble: Trouble, now: float) -> Pace:
-    told = pace.limited(old, trouble.per_minute)
+    told = pace.limited(old, trouble.per_minute, now)
     until = trouble.until or now
     return pace.refused(told, turn.at, now, until, slower=trouble.slower)
 

@@ -188,14 +188,9 @@ def _in_file(name: str, path: str) -> str:
 
     What should be a path may be the key itself, put there by mistake: it is not shown.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        linked = error.errno == errno.ELOOP
-        reason = "it is a symbolic link" if linked else error.strerror
-        raise ConfigError(
-            f"{name} names a file that we cannot read: {reason}"
-        ) from None
+    fd, reason = _opened(path)
+    if reason:
+        raise ConfigError(f"{name} names a file that we cannot read: {reason}")
     try:
         seen = os.fstat(fd)
         if not stat.S_ISREG(seen.st_mode):
@@ -209,3 +204,14 @@ def _in_file(name: str, path: str) -> str:
     finally:
         os.close(fd)
     return raw.decode(errors="replace").strip()
+
+
+def _opened(path: str) -> tuple[int, str]:
+    """A descriptor, or why there is none; no error that quotes the path is left."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags), ""
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return -1, "it is a symbolic link"
+        return -1, error.strerror or "the disk does not say why"

@@ -63,13 +63,17 @@ def reserved(pace: Pace, now: float) -> Pace:
     )
 
 
-def limited(pace: Pace, per_minute: float) -> Pace:
+def limited(pace: Pace, per_minute: float, now: float) -> Pace:
     """What a header has told: so many calls a minute. It ends all guessing before it."""
     if per_minute <= 0:
         return pace
     limit = _within(60.0 / (per_minute * _MARGIN))
-    learned = pace.learned_step if pace.limit_step else 0.0
-    return msgspec.structs.replace(pace, limit_step=limit, learned_step=learned)
+    if pace.limit_step:
+        return msgspec.structs.replace(pace, limit_step=limit)
+    # What was guessed has paid too much for the calls until now; a rest stays paid for.
+    debt = limit * _rate(pace, now) * _MEMORY
+    tat = pace.tat if pace.learned_step else min(pace.tat, now + debt)
+    return msgspec.structs.replace(pace, limit_step=limit, learned_step=0.0, tat=tat)
 
 
 def refused(
