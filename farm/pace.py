@@ -6,8 +6,9 @@ begin. At most one second's worth may begin at once; after a pause nothing is ma
 
 The step is what the provider's headers say (`limited`), with a little left over. While
 nothing is known, two calls begin at once and the rate may double in a second: the
-first answer, be it a refusal, is there before many have gone. A refusal where no
-header says the limit cuts the rate, and it grows again with each success (AIMD).
+first answer, be it a refusal, is there before many have gone. A refusal cuts the
+rate, a little where a header says the limit and much where it is only guessed, and it
+grows again with each success (AIMD).
 """
 
 import math
@@ -18,6 +19,7 @@ _MARGIN = 0.97  # of a limit that is known: clocks and networks are not exact
 _BURST = 1.0  # seconds' worth that may begin at once
 _FIRST = 2.0  # calls a second, of who knows nothing
 _CUT = 0.7  # of the rate, at a refusal
+_CUT_OF_KNOWN = 0.9  # the same where it is told: other calls, or tokens, used it up
 _GROWTH = 0.995  # of the step, at a success
 _MEMORY = 10.0  # seconds over which the rate that was held is measured
 _LONGEST_LINE = 300.0  # seconds; what is paid for longer than this, a wrong clock paid
@@ -70,9 +72,11 @@ def limited(pace: Pace, per_minute: float, now: float) -> Pace:
     limit = _within(60.0 / (per_minute * _MARGIN))
     if pace.limit_step:
         return msgspec.structs.replace(pace, limit_step=limit)
-    # What was guessed has paid too much for the calls until now; a rest stays paid for.
+    # What was guessed has paid too much for the calls until now, or too little for the
+    # last; a rest stays paid for.
     debt = limit * _rate(pace, now) * _MEMORY
-    tat = pace.tat if pace.learned_step else min(pace.tat, now + debt)
+    paid = pace.tat if pace.learned_step else min(pace.tat, now + debt)
+    tat = max(paid, pace.reserved_at + limit)
     return msgspec.structs.replace(pace, limit_step=limit, learned_step=0.0, tat=tat)
 
 
@@ -81,11 +85,10 @@ def refused(
 ) -> Pace:
     """A call was refused until a time; `slower` if the rate itself was too much."""
     resting = msgspec.structs.replace(pace, tat=max(pace.tat, until))
-    if pace.limit_step and not slower:
-        return resting  # the limit is known: other calls, or tokens, have used it up
     if began < pace.cut_at <= now:
         return resting  # it went before the last cut: no news
-    learned = _within(step(pace, now) / _CUT)
+    is_guessed = slower or not pace.limit_step
+    learned = _within(step(pace, now) / (_CUT if is_guessed else _CUT_OF_KNOWN))
     return msgspec.structs.replace(resting, learned_step=learned, cut_at=now)
 
 

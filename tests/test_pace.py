@@ -127,9 +127,12 @@ def test_a_refusal_lets_nobody_begin_before_its_end() -> None:
     assert most_within(times, 1.0) <= 11
 
 
-def test_a_refusal_at_a_limit_that_is_known_cuts_nothing() -> None:
+def test_a_refusal_at_a_limit_that_is_known_cuts_a_little() -> None:
     pace = limited(Pace(), 600, NOW)
     after = refused(pace, NOW, NOW, NOW + 20, slower=False)
+    assert step(after, NOW) == pytest.approx(step(pace, NOW) / 0.9)
+    for _ in range(25):
+        after = succeeded(after)
     assert step(after, NOW) == step(pace, NOW)
 
 
