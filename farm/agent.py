@@ -159,5 +159,5 @@ def _check_command(table: dict[str, Any]) -> None:
 def _check_http(table: dict[str, Any]) -> None:
     url = table.get("base_url")
     if url is not None and not is_url(url):
-        message = "`base_url` must be an address that begins with https:// or http://"
+        message = "`base_url` must begin with https:// or http:// and name a host"
         raise RefusedError(("base_url",), message)

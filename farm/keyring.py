@@ -343,7 +343,7 @@ def _in_brackets(said: str | None) -> str:
 def _slowed(old: Pace, turn: Turn, trouble: Trouble, now: float) -> Pace:
     told = pace.limited(old, trouble.per_minute, now)
     until = trouble.until or now
-    return pace.refused(told, turn.at, now, until, slower=trouble.slower)
+    return pace.refused(told, turn.asked, now, until, slower=trouble.slower)
 
 
 def _sentence(seen: list[_Seen], best: _Seen, now: float) -> str:

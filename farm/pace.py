@@ -81,12 +81,15 @@ def limited(pace: Pace, per_minute: float, now: float) -> Pace:
 
 
 def refused(
-    pace: Pace, began: float, now: float, until: float, *, slower: bool
+    pace: Pace, asked: float, now: float, until: float, *, slower: bool
 ) -> Pace:
-    """A call was refused until a time; `slower` if the rate itself was too much."""
+    """A call was refused until a time; `slower` if the rate itself was too much.
+
+    `asked` is when it was reserved: calls that were before a cut know nothing of it.
+    """
     resting = msgspec.structs.replace(pace, tat=max(pace.tat, until))
-    if began < pace.cut_at <= now:
-        return resting  # it went before the last cut: no news
+    if asked < pace.cut_at <= now:
+        return resting
     is_guessed = slower or not pace.limit_step
     learned = _within(step(pace, now) / (_CUT if is_guessed else _CUT_OF_KNOWN))
     return msgspec.structs.replace(resting, learned_step=learned, cut_at=now)
