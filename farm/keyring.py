@@ -256,17 +256,30 @@ class Keyring:
             return _with(after, id=scope.id, paces=scope.paces | {model: new})
 
         model = turn.model or ALL
-        for pool in self._pools(turn, organization(headers)):
+        for pool in self._pools(turn, organization(headers), now):
             self._change(pool, paced)
         self._change(self._scope(turn.key), well)
         self._calm(turn, now)
 
-    def _pools(self, turn: Turn, organization: str | None) -> list[str]:
+    def _pools(self, turn: Turn, organization: str | None, now: float) -> list[str]:
         """Where a call counts: its pool, and the one that its answer names."""
         if organization is not None and turn.key.pool is None and turn.key.secret:
-            name = _plain(organization)
-            self._change(self._scope(turn.key), lambda s: _with(s, organization=name))
+            self._join(turn, _plain(organization), now)
         return list(dict.fromkeys((turn.pool, self._pool(turn.key))))
+
+    def _join(self, turn: Turn, organization: str, now: float) -> None:
+        """Let a key share the pace of its organization, once it is known."""
+        own = self._shared.read(self._scope(turn.key))
+        if own.organization == organization:
+            return
+        used = _pace(self._shared.read(turn.pool), turn.model)
+        self._shared.update(own.id, lambda s: _with(s, organization=organization))
+
+        def change(scope: Scope) -> Scope:
+            both = pace.joined(_pace(scope, turn.model), used, now)
+            return _with(scope, paces=scope.paces | {turn.model or ALL: both})
+
+        self._shared.update(self._pool(turn.key), change)
 
     def _calm(self, turn: Turn, now: float) -> None:
         """Its endpoint has answered, whatever it said."""
@@ -299,7 +312,7 @@ class Keyring:
             return _with(after, paces=after.paces | {turn.model or ALL: slowed})
 
         of_key = trouble.kind in (Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL)
-        pools = self._pools(turn, trouble.organization)
+        pools = self._pools(turn, trouble.organization, now)
         for scope in [self._scope(turn.key)] if of_key else pools:
             self._shared.update(scope, change)
 

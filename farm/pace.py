@@ -80,6 +80,19 @@ def limited(pace: Pace, per_minute: float, now: float) -> Pace:
     return msgspec.structs.replace(pace, limit_step=limit, learned_step=0.0, tat=tat)
 
 
+def joined(pace: Pace, other: Pace, now: float) -> Pace:
+    """One pace for two that turn out to share a limit: what either used is used."""
+    debts = (min(max(0.0, one.tat - now), _LONGEST_LINE) for one in (pace, other))
+    return Pace(
+        tat=now + sum(debts),
+        limit_step=max(pace.limit_step, other.limit_step),
+        learned_step=max(pace.learned_step, other.learned_step),
+        rate=_rate(pace, now) + _rate(other, now),
+        reserved_at=now,
+        cut_at=max(pace.cut_at, other.cut_at),
+    )
+
+
 def refused(
     pace: Pace, asked: float, now: float, until: float, *, slower: bool
 ) -> Pace:

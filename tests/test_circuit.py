@@ -127,6 +127,11 @@ def test_a_clock_that_is_set_back_keeps_nobody_away(
     assert succeeded(circuit, now, now) == Circuit()
 
 
+def test_after_a_clock_was_set_back_failures_open_it_anew() -> None:
+    now = NOW - 3600
+    assert free_at(failed(OPEN, now, now, None, longest), now) > now
+
+
 def test_a_lease_from_the_future_binds_nobody() -> None:
     circuit = Circuit(opened=1, since=NOW, until=NOW + 5, leased=NOW + 86_400)
     assert free_at(circuit, NOW + 10) == NOW + 10

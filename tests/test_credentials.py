@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 import msgspec
@@ -197,6 +198,16 @@ def test_a_record_with_the_inode_of_the_one_before_is_read_anew(
         path.unlink(missing_ok=True)
         path.write_bytes(f'{{"id":"acme-1","generation":{100 + number}}}'.encode())
         assert shared.read("acme-1").generation == 100 + number
+
+
+def test_a_record_of_this_very_moment_is_read_anew(
+    project: Project, shared: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = (1, 1, 1, 1, time.time_ns() + 10**12)
+    monkeypatch.setattr(credentials, "signature_of", lambda _: alike)
+    for number in range(3):
+        shared.update("acme-1", noted)
+        assert shared.read("acme-1").generation == number + 1
 
 
 def test_a_record_that_lies_still_is_read_once(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.pace import Pace, begin, limited, refused, reserved, step, succeeded
+from farm.pace import Pace, begin, joined, limited, refused, reserved, step, succeeded
 
 NOW = 1_000_000.0
 
@@ -109,6 +109,15 @@ def test_the_first_header_gives_back_what_guessing_has_paid_too_much() -> None:
         pace = reserved(pace, NOW)
     assert begin(pace, NOW) > NOW
     assert begin(limited(pace, 600, NOW), NOW) == NOW
+
+
+def test_keys_that_turn_out_to_share_a_limit_have_used_it_together() -> None:
+    one, other = limited(Pace(), 600, NOW), limited(Pace(), 600, NOW)
+    for _ in range(8):
+        one, other = reserved(one, NOW), reserved(other, NOW)
+    assert begin(one, NOW) == begin(other, NOW) == NOW
+    assert begin(joined(one, other, NOW), NOW) > NOW + 0.5
+    assert step(joined(Pace(), one, NOW), NOW) == step(one, NOW)
 
 
 def test_what_is_told_ends_what_was_guessed_before() -> None:
