@@ -103,7 +103,7 @@ class _Asking:
                 return _failed("agent", message)
             await _sleep_until(turn.at)
             # RACE: somebody may have been refused meanwhile, and all rest with him.
-            if self._ring.holds(turn, time.time()):
+            if self._ring.stands(turn, time.time()):
                 return turn
 
     async def call(self, turn: Turn, prompt: str) -> Outcome | None:
