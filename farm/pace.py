@@ -19,6 +19,7 @@ _MARGIN = 0.97  # of a limit that is known: clocks and networks are not exact
 _BURST = 1.0  # seconds' worth that may begin at once
 _FIRST = 2.0  # calls a second, of who knows nothing
 _CUT = 0.7  # of the rate, at a refusal
+_FIRST_CUT = 0.4  # the same while nothing is known, and the rate doubles each second
 _CUT_OF_KNOWN = 0.9  # the same where it is told: other calls, or tokens, used it up
 _GROWTH = 0.995  # of the step, at a success
 _MEMORY = 10.0  # seconds over which the rate that was held is measured
@@ -103,9 +104,14 @@ def refused(
     resting = msgspec.structs.replace(pace, tat=max(pace.tat, until))
     if asked < pace.cut_at <= now:
         return resting
-    is_guessed = slower or not pace.limit_step
-    learned = _within(step(pace, now) / (_CUT if is_guessed else _CUT_OF_KNOWN))
+    learned = _within(step(pace, now) / _cut(pace, slower=slower))
     return msgspec.structs.replace(resting, learned_step=learned, cut_at=now)
+
+
+def _cut(pace: Pace, *, slower: bool) -> float:
+    if pace.limit_step and not slower:
+        return _CUT_OF_KNOWN
+    return _CUT if pace.limit_step or pace.learned_step else _FIRST_CUT
 
 
 def succeeded(pace: Pace) -> Pace:

@@ -152,6 +152,12 @@ def test_a_growth_limit_cuts_also_where_the_limit_is_known() -> None:
     assert step(limited(after, 600, NOW), NOW) == step(after, NOW)
 
 
+def test_the_first_refusal_of_a_rate_that_doubles_cuts_most() -> None:
+    pace = reserved(reserved(Pace(), NOW), NOW)
+    first = refused(pace, NOW, NOW, NOW + 3, slower=False)
+    assert step(first, NOW) == pytest.approx(step(pace, NOW) / 0.4)
+
+
 def test_calls_that_went_together_cut_the_rate_once() -> None:
     pace = refused(Pace(), NOW, NOW + 1, NOW + 3, slower=False)
     again = refused(pace, NOW + 0.5, NOW + 9, NOW + 20, slower=False)
