@@ -22,7 +22,7 @@ from farm.backoff import full_jitter
 from farm.errors import TaskFileError
 from farm.formats import Answer, messages, openai
 from farm.job import Job, prompt_of
-from farm.keyring import MOST_INLINE, Later, Turn, Want
+from farm.keyring import MOST_INLINE, Later, Turn, want_of
 from farm.ledger import Using
 from farm.post import Got, Question, post
 from farm.result import Asked, Error, Outcome
@@ -31,16 +31,6 @@ from farm.trouble import Kind, Trouble, request_id
 
 _FORMATS = {"messages": messages, "openai": openai}
 _FIRST, _LONGEST = 0.5, 20.0  # seconds before a call that may be made again at once
-
-
-def want_of(agent: Agent) -> Want:
-    """What a call of this agent needs."""
-    return Want(
-        provider=agent.provider or agent.kind,
-        model=agent.model,
-        base_url=agent.base_url,
-        keyless=not agent.is_http or agent.base_url is not None,
-    )
 
 
 class _Patience:
@@ -85,7 +75,9 @@ class _Asking:
         self._agent = agent
         self._ring = job.ring
         self._http = http
-        self._want = want_of(agent)
+        want = want_of(agent)
+        assert want is not None, "who is asked over HTTP is somebody"  # noqa: S101 - for mypy
+        self._want = want
         self._patience = _Patience()
         self._last: Trouble | None = None  # why the call before was refused
 

@@ -87,23 +87,30 @@ class _Calls:
 
     def _fill(self, http: httpx2.AsyncClient) -> None:
         """Take more of our agent's prompts, best first, while there is room."""
+        worker = self._worker
+        if self._has_room():
+            worker.look()
         while self._has_room():
-            item = self._worker.next_item()
+            # Not `next_item`: it would look anew, and show the same others, for ever.
+            item = worker.queue.next()
             if item is None:
                 if not self._saw_others:
                     self._others_since = None
                 self._saw_others = False
                 return
-            if isinstance(item, Doomed):
-                pipe.try_to_end(self._worker, item)
-            elif pipe.http_agent(self._worker.settings, item) != self._agent:
-                self._pass_over(item)
-            elif item.look.id in self._ids():
-                self._worker.queue.refused(item.look.id, time.monotonic())  # by us
-            elif item.look.priority < self._passed:
-                self._closing = True
-            else:
-                self._try(item, http)
+            self._consider(item, http)
+
+    def _consider(self, item: Ready | Doomed, http: httpx2.AsyncClient) -> None:
+        if isinstance(item, Doomed):
+            pipe.try_to_end(self._worker, item)
+        elif pipe.http_agent(self._worker.settings, item) != self._agent:
+            self._pass_over(item)
+        elif item.look.id in self._ids():
+            self._worker.queue.refused(item.look.id, time.monotonic())  # by us
+        elif item.look.priority < self._passed:
+            self._closing = True
+        else:
+            self._try(item, http)
 
     def _has_room(self) -> bool:
         """Whether one more may be taken."""

@@ -25,7 +25,6 @@ from farm.process import Mark
 from farm.project import Project
 from farm.result import Error, Outcome
 from farm.stop import Stop
-from farm.task import Task
 
 if TYPE_CHECKING:
     from farm.keyring import Keyring
@@ -121,11 +120,6 @@ class Job(msgspec.Struct, frozen=True):
     def log(self, suffix: str) -> str:
         """The path of this attempt's log: suffix is out or err."""
         return self.project.log_path(self.claim.id, self.claim.opened.attempt, suffix)
-
-
-def needs_keys(task: Task) -> bool:
-    """Whether somebody's API key may be needed to run it."""
-    return task.credentials is not None or task.kind == "prompt"
 
 
 def end_everything(job: Job) -> None:

@@ -17,12 +17,13 @@ old, which costs a refused call.
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import msgspec
 
 from farm import circuit, pace, rest
+from farm.agent import Agent
 from farm.backoff import uniform
 from farm.credentials import Change, Credentials
 from farm.keys import Key, read_keys
@@ -49,6 +50,14 @@ class Want(msgspec.Struct, frozen=True):
     model: str | None = None
     base_url: str | None = None
     keyless: bool = False  #: whether it can do without one
+
+
+def want_of(agent: Agent) -> Want | None:
+    """What a call of an agent needs; None for a command that takes no key of ours."""
+    if agent.provider is None:
+        return None
+    keyless = not agent.is_http or agent.base_url is not None
+    return Want(agent.provider, agent.model, agent.base_url, keyless=keyless)
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -89,6 +98,7 @@ class Keyring:
         self._environ = environ
         self._keys: dict[str, list[Key]] = {}
         self._scopes: dict[str, str] = {}  # of a key: its id there, by its own
+        self._endpoints: dict[str, str] = {}  # the same, as others have recorded it
 
     def keys(self, provider: str) -> list[Key]:
         """The keys of a provider; ConfigError if one cannot be read."""
@@ -106,10 +116,32 @@ class Keyring:
         self._scopes[key.id] = name
 
         def change(scope: Scope) -> Scope:
-            told = {"provider": key.provider, "pool": key.pool, "fingerprint": mark}
-            return _with(scope, **told)
+            return _with(
+                scope,
+                provider=key.provider,
+                pool=key.pool,
+                fingerprint=mark,
+                endpoint=f"endpoint-{_host(key.base_url)}" if key.base_url else None,
+            )
 
         self._shared.update(name, change)
+
+    @classmethod
+    def as_recorded(cls, project: Project) -> Self:
+        """The keys that workers have had, for who only looks: without their secrets."""
+        ring = cls(project, {}, "")
+        found: dict[str, Scope] = {}
+        for scope in ring._shared.all():
+            name = scope.id.removesuffix(f".{scope.fingerprint}")
+            if scope.fingerprint and _newer(scope, found.get(name)):
+                found[name] = scope
+        for name, scope in found.items():
+            key = Key(name, scope.provider, "", pool=scope.pool)
+            ring._keys.setdefault(scope.provider, []).append(key)
+            ring._scopes[name] = scope.id
+            if scope.endpoint:
+                ring._endpoints[name] = scope.endpoint
+        return ring
 
     # -- asking --------------------------------------------------------------
 
@@ -136,9 +168,7 @@ class Keyring:
         seen = [self._look(key, want, now) for key in keys]
         if not seen:
             name = f"{want.provider.upper()}_API_KEY"
-            return Later(
-                None, f"no key: {name} is not set where this worker was started"
-            )
+            return Later(None, f"it needs a key: set {name} where workers are started")
         best = min(seen, key=lambda one: (one.begin, uniform(0.0, 1.0)))
         if best.begin - now <= MOST_INLINE and best.free_at <= now:
             return best
@@ -176,14 +206,15 @@ class Keyring:
         return known.since < turn.asked or circuit.free_at(known, now) <= now
 
     def _turn(self, key: Key, want: Want) -> Turn:
-        url = want.base_url or key.base_url or _URLS.get(want.provider, "")
+        # A key is good where its owner says; to send it elsewhere would give it away.
+        url = key.base_url or want.base_url or _URLS.get(want.provider, "")
         return Turn(
             key=key,
             model=key.model or want.model,
             base_url=url.rstrip("/"),
             at=0.0,
             pool=self._pool(key),
-            endpoint=f"endpoint-{_host(url)}",
+            endpoint=self._endpoints.get(key.id) or f"endpoint-{_host(url)}",
         )
 
     def _scope(self, key: Key) -> str:
@@ -329,6 +360,13 @@ class Keyring:
         known = self._shared.read(scope)
         if change(known) is not known:
             self._shared.update(scope, change)
+
+
+def _newer(one: Scope, other: Scope | None) -> bool:
+    """Which record of a key tells of the value that it has now."""
+    return other is None or max(one.last_ok, one.last_error_at) > max(
+        other.last_ok, other.last_error_at
+    )
 
 
 def _nobody(want: Want) -> Key:

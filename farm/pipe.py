@@ -26,7 +26,7 @@ from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
 from farm.config import Settings
 from farm.errors import FULL, ConfigError, LedgerError
-from farm.job import Job, end_everything, needs_keys
+from farm.job import Job, end_everything
 from farm.result import Error, Outcome
 from farm.standing import Doomed, Ready
 from farm.states import Status, Why
@@ -106,9 +106,10 @@ def take(worker: Worker, item: Ready) -> Claim | Ending | None:
     if not worker.queue.still_ready(look):
         worker.queue.forget(look.id)
         return None
-    taken = claim.take(
-        worker.project, worker.holder, look, worker.settings, time.time()
-    )
+    now = time.time()
+    if worker.queue.waits_for_key(look, now):
+        return None
+    taken = claim.take(worker.project, worker.holder, look, worker.settings, now)
     if isinstance(taken, Refused):
         _refused(worker, look.id, taken)
         return None
@@ -199,7 +200,7 @@ def job_of(worker: Worker, taken: Claim) -> Job:
         stop=worker.stop,
         capture=worker.capture,
         worker=worker.life.name,
-        ring=worker.ring if needs_keys(taken.task) else None,
+        ring=worker.ring if taken.task.needs_key else None,
     )
 
 

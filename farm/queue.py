@@ -30,6 +30,7 @@ from farm.standing import (
     Doomed,
     Judge,
     Outlook,
+    PutOff,
     Ready,
     Standing,
     Stripe,
@@ -53,11 +54,17 @@ class Queue:
     """
 
     def __init__(
-        self, project: Project, *, writes: bool = True, glance: bool = False
+        self,
+        project: Project,
+        put_off: PutOff | None = None,
+        *,
+        writes: bool = True,
+        glance: bool = False,
     ) -> None:
         """Without `writes` a missing journal is not rebuilt: nothing is written.
 
-        With `glance` only a few files are read ahead where it cannot be all.
+        `put_off` says whether a task that needs an API key must wait for one. With
+        `glance` only a few files are read ahead where it cannot be all.
         """
         self._project = project
         self._glance = glance
@@ -77,7 +84,7 @@ class Queue:
         self._tasks: set[str] = set()
         self._named: Set[str] = frozenset()  # results by their names alone
         self._results: set[str] = set()
-        self._judge = Judge(project, self._fresh_needs())
+        self._judge = Judge(project, self._fresh_needs(), put_off)
         self.waiting: dict[str, Waiting] = {}
 
     # -- looking -------------------------------------------------------------
@@ -325,6 +332,13 @@ class Queue:
     def still_ready(self, look: Look) -> bool:
         """Whether its needs hold at this moment, by reading their results again."""
         return isinstance(self._by_needs_now(look), Ready)
+
+    def waits_for_key(self, look: Look, now: float) -> bool:
+        """Whether no key can be had for it at this moment; it has its place then."""
+        waiting = self._judge.by_keys(look, now)
+        if waiting is not None:
+            self._put(look.id, waiting)
+        return waiting is not None
 
     def still_doomed(self, look: Look) -> bool:
         """Whether a need is broken at this moment, by reading its result again."""

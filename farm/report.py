@@ -12,10 +12,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from farm import disk, estimate
+from farm.config import load_settings
 from farm.crew import (
     Running,
     SupervisorView,
@@ -24,14 +26,20 @@ from farm.crew import (
     crew,
     last_attempts,
 )
-from farm.errors import LedgerError
+from farm.errors import ConfigError, LedgerError
 from farm.project import Project
 from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
 from farm.results import Known
-from farm.standing import Doomed
+from farm.standing import Doomed, Waiting
 from farm.states import FAILURES, State, Status
+from farm.task import Task
 from farm.words import duration
+
+if TYPE_CHECKING:
+    from farm.shortage import Shortage
+
+_SHORTAGE_FRESH = 2.0  # seconds after which keys that came are looked for
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -110,12 +118,20 @@ class Survey:
 
     def __init__(self, project: Project, *, glance: bool = False) -> None:
         self.project = project
-        self._queue = Queue(project, writes=False, glance=glance)
+        self._queue = Queue(project, self._put_off, writes=False, glance=glance)
         self._failed: dict[str, tuple[Failure | None, Known]] = {}  # as read then
         self._ends: dict[str, Known] = {}
         self._running: dict[str, Running] = {}
         self._waits: dict[str, Waits] = {}
+        self._shortage: Shortage | None = None
+        self._shortage_at = float("-inf")  # POSIX seconds
         self.workers: list[WorkerView] = []  #: as of the last look
+
+    def _put_off(self, task: Task, now: float) -> Waiting | None:
+        """As workers judge whether a task can have a key, by what they have recorded."""
+        if not 0.0 <= now - self._shortage_at < _SHORTAGE_FRESH:
+            self._shortage, self._shortage_at = _shortage(self.project), now
+        return self._shortage.put_off(task, now) if self._shortage else None
 
     def look(self, now: float, tick: float, most: int | None = None) -> Report:
         """The project as it is now; `now` POSIX seconds, `tick` monotonic.
@@ -285,6 +301,18 @@ class Survey:
         if self._failed.get(task_id, (None, None))[1] != known:
             self._failed[task_id] = (failure(self.project, task_id), known)
         return self._failed[task_id][0]
+
+
+def _shortage(project: Project) -> "Shortage | None":
+    """None where the settings are wrong: workers do not start then either."""
+    from farm.keyring import Keyring  # noqa: PLC0415 - most projects have no prompts
+    from farm.shortage import Shortage  # noqa: PLC0415 - as above
+
+    try:
+        settings = load_settings(project.settings, os.environ, {})
+    except ConfigError:
+        return None
+    return Shortage(settings, Keyring.as_recorded(project))
 
 
 def survey(project: Project) -> Report:

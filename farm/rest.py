@@ -66,6 +66,7 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: str = ""
     pool: str | None = None
     fingerprint: str = ""
+    endpoint: str | None = None  #: of a key that is good at one place only
     organization: str | None = None  #: as responses name it
     rests: dict[str, Rest] = {}  #: by model
     paces: dict[str, Pace] = {}  #: by model

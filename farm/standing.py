@@ -11,7 +11,7 @@ owner comes last).
 """
 
 import zlib
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from farm.pattern import is_glob
 from farm.project import Project
 from farm.result import Error
 from farm.states import Status
+from farm.task import Task
 
 SETTLE = 2.0  # seconds that a refused file must stand still
 BLOCKED_PAUSE = 30.0  # seconds between two tries at a task that only people can free
@@ -54,6 +55,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 Standing = Ready | Doomed | Waiting
+PutOff = Callable[[Task, float], Waiting | None]  #: whether a key can be had at a time
 
 
 class Stripe(msgspec.Struct, frozen=True):
@@ -118,8 +120,11 @@ class Judge:
     may be writing it.
     """
 
-    def __init__(self, project: Project, needs: Needs) -> None:
+    def __init__(
+        self, project: Project, needs: Needs, put_off: PutOff | None = None
+    ) -> None:
         self.needs = needs  #: answers to the names that are known now
+        self._put_off = put_off
         self._project = project
         self._control = Control(project)
         self._orders = Orders()
@@ -203,7 +208,16 @@ class Judge:
             error = Error("cancelled", f"cancelled by .farm/control/{order}")
             return Doomed(look, Status.CANCELLED, error)
         by_people, by_time = self._by_people(look, tick), self._by_time(look, now, tick)
-        return by_people or by_time or self.by_needs(look)
+        standing = by_people or by_time or self.by_needs(look)
+        if isinstance(standing, Ready):
+            return self.by_keys(look, now) or standing
+        return standing
+
+    def by_keys(self, look: Look, now: float) -> Waiting | None:
+        """Until when it must wait for somebody's API key."""
+        if self._put_off is None or look.task is None or not look.task.needs_key:
+            return None
+        return self._put_off(look.task, now)
 
     def _by_people(self, look: Look, tick: float) -> Waiting | None:
         if file := self._orders.holds(look.id):

@@ -130,6 +130,11 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
 
     @property
+    def needs_key(self) -> bool:
+        """Whether somebody's API key may be needed to run it."""
+        return self.credentials is not None or self.kind == "prompt"
+
+    @property
     def kind(self) -> Kind:
         """Which runner it is for."""
         if self.call is not None:

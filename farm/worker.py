@@ -34,14 +34,16 @@ from farm.life import Life
 from farm.project import Project
 from farm.queue import Queue
 from farm.reload import Modules
-from farm.standing import Doomed, Ready, Stripe
+from farm.standing import Doomed, Ready, Stripe, Waiting
 from farm.stop import Stop
+from farm.task import Task
 from farm.watcher import Watcher
 from farm.words import plain
 
 if TYPE_CHECKING:
     from farm.hooks import Hooks
     from farm.keyring import Keyring
+    from farm.shortage import Shortage
 
 REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
 HOOKS_PATIENCE = 30.0  # seconds; a worker that ends lets its hooks finish
@@ -84,7 +86,7 @@ class Worker:
         self.watcher = Watcher(project, stop.bell)
         self.watching = False
         self.events = True  #: whether the system gives us file events
-        self.queue = Queue(project)
+        self.queue = Queue(project, self._put_off)
         self.sweep_due = self.trim_due = 0.0  #: monotonic seconds
         self.scratch = Scratch(
             needs=project.aside_path(life_.name, "needs.json"),
@@ -161,6 +163,16 @@ class Worker:
             from farm.keyring import Keyring  # noqa: PLC0415 - most farms have none
         environ = self.secrets.back_into(self.environ)
         return Keyring(self.project, environ, self.life.name)
+
+    @cached_property
+    def shortage(self) -> "Shortage":
+        """Whether a task that needs a key can have one."""
+        with not_from(self.project.root):
+            from farm.shortage import Shortage  # noqa: PLC0415 - as above
+        return Shortage(self.settings, self.ring)
+
+    def _put_off(self, task: Task, now: float) -> Waiting | None:
+        return self.shortage.put_off(task, now)
 
     def say(self, text: str) -> None:
         """A line for people, on the stderr that the worker was started with."""
@@ -260,13 +272,17 @@ class Worker:
         due = self.queue.due()  # while we watch, nothing else comes without an event
         return due is not None and due <= time.time()
 
-    def next_item(self) -> Ready | Doomed | None:
-        """The best task to try; looks at the folder when that is due."""
+    def look(self) -> None:
+        """Look at the folder if that is due."""
         if self._look_is_due() or self.queue.orders_changed():
             self.refresh()
-            if self.stop.soon:
-                return None
         self.queue.read_on(time.time(), time.monotonic())
+
+    def next_item(self) -> Ready | Doomed | None:
+        """The best task to try; looks at the folder when that is due."""
+        self.look()
+        if self.stop.soon:
+            return None
         item = self.queue.next()
         if item is None and not self.watching:
             self.refresh()
