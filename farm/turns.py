@@ -1,0 +1,95 @@
+"""A key for one attempt: take its turn, and pass on what was learned.
+
+    found = take(job, want)                    -> Turn | Outcome
+    refused(job, want, turn, trouble)          -> Outcome
+
+A turn that comes within a minute, and within the task's time, is waited for; for a
+later one the task is given back. While it waits, the attempt hears that it is cancelled
+or that its worker is to stop: nothing of it has begun. No attempt that its provider put
+off counts against the task's `retries`.
+"""
+
+import math
+import time
+
+from farm.job import Job
+from farm.keyring import MOST_INLINE, Keyring, Later, Turn, Want
+from farm.result import CANCELLED, Error, Outcome
+from farm.states import Why
+from farm.trouble import Kind, Trouble
+
+#: the `kind` of the error that a refusal becomes
+ERROR_KINDS = {
+    Kind.RATE: "rate_limited",
+    Kind.SPENT: "quota_exhausted",
+    Kind.HELD: "quota_exhausted",
+    Kind.DEAD: "auth",
+    Kind.FORBIDDEN: "auth",
+    Kind.NO_MODEL: "no_model",
+    Kind.OVERLOAD: "overloaded",
+    Kind.AGAIN: "overloaded",
+    Kind.BAD: "bad_request",
+}
+_OF_KEY = (Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL)
+
+
+def ring_of(job: Job) -> Keyring:
+    """The keys of a job that needs one."""
+    assert job.ring is not None, "who may need keys has a ring"  # noqa: S101 - for mypy
+    return job.ring
+
+
+def take(job: Job, wanted: Want) -> Turn | Outcome:
+    """A key whose time has come; or why there is none in this attempt.
+
+    ConfigError if a key cannot be read.
+    """
+    timeout = job.claim.opened.timeout
+    until = time.time() + min(MOST_INLINE, math.inf if timeout is None else timeout)
+    while True:
+        found = ring_of(job).ask(wanted, time.time())
+        at = found.at if isinstance(found, Turn) else found.until
+        if at is None or at > until:
+            why = found.why if isinstance(found, Later) else "its turn comes too late"
+            return _put_off(at, Error("rate_limited", why))
+        if stopped := _wait(job, at):
+            return stopped
+        if isinstance(found, Turn):
+            return found
+
+
+def _put_off(until: float | None, error: Error) -> Outcome:
+    return Outcome(Why.THROTTLED, error=error, not_before=until or 0.0)
+
+
+def _wait(job: Job, at: float) -> Outcome | None:
+    """Until a time; or what became of the attempt meanwhile."""
+    while (left := at - time.time()) > 0:
+        if job.cancelled:
+            return Outcome(Why.CANCELLED, error=CANCELLED)
+        if job.stop.soon:
+            words = f"its worker was told to stop ({job.stop.reason})"
+            return Outcome(Why.DRAINED, error=Error("drained", words))
+        job.stop.bell.wait(left)
+    return None
+
+
+def refused(job: Job, wanted: Want, turn: Turn, trouble: Trouble) -> Outcome:
+    """Tell everybody; the attempt is put off until a key is free, which may be now."""
+    now = time.time()
+    error = Error(ERROR_KINDS[trouble.kind], trouble.message)
+    if trouble.kind in _OF_KEY and not turn.key.secret:
+        return Outcome(Why.FAILED, error=error)  # a login is mended where it was made
+    ring_of(job).refused(turn, trouble, now)
+    later = ring_of(job).later(wanted, now)
+    if trouble.kind is Kind.BAD or (trouble.kind is Kind.NO_MODEL and later):
+        return Outcome(Why.FAILED, error=error)
+    return _put_off(later.until if later else None, error)
+
+
+def has_another(job: Job, wanted: Want, turn: Turn) -> bool:
+    """Whether there is another key to try if this one is refused."""
+    others = [
+        key for key in ring_of(job).keys(wanted.provider) if key.id != turn.key.id
+    ]
+    return bool(others) and ring_of(job).later(wanted, time.time()) is None
