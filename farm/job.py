@@ -8,8 +8,10 @@ which run in the worker itself, do not see them either; what a runner says is
 cleaned of them (`Secrets.clean`).
 """
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from farm import disk, process
 from farm.capture import Capture
 from farm.claim import Claim
 from farm.config import Settings
-from farm.errors import TaskFileError
+from farm.errors import MACHINE, TaskFileError
 from farm.keys import is_about_keys
 from farm.process import Mark
 from farm.project import Project
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from farm.keyring import Keyring
     from farm.redact import Redactor
 
+MOST_PROMPT = 10 << 20  #: bytes; agents' command lines take no more on stdin
 _PATIENCE = 1.0  # seconds between two tries to end what does not end
 _SECRET = re.compile(r"_API_KEY|_TOKEN$|_SECRET|_PASSWORD", re.IGNORECASE)
 
@@ -208,14 +211,53 @@ def prompt_of(job: Job) -> str:
 
 def working_folder(job: Job) -> str:
     """Where the task runs: the project, or `cwd` below it, links followed."""
-    root = job.project.root
     cwd = job.claim.task.cwd
     if cwd is None:
-        return root
-    path = os.path.realpath(f"{root}/{cwd}")
-    real = os.path.realpath(root)
-    if path != real and not path.startswith(f"{real}/"):
-        raise TaskFileError(f"`cwd` {cwd} leads out of the project, to {path}")
+        return job.project.root
+    path = _inside(job, "cwd", cwd)
     if not os.path.isdir(path):
         raise TaskFileError(f"`cwd` {cwd} is no folder: make it, or correct the task")
+    return path
+
+
+def prompt_of(job: Job) -> str:
+    """What an agent is asked: `prompt`, or what `prompt_file` holds now."""
+    task = job.claim.task
+    if task.prompt_file is None:
+        return task.prompt or ""
+    try:
+        raw = _read_prompt(_inside(job, "prompt_file", task.prompt_file))
+        text = raw.decode()
+    except OSError as error:
+        if error.errno in MACHINE:
+            raise
+        fault = f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        fault = "is not UTF-8: save it as such"
+    else:
+        if text.strip() and len(raw) <= MOST_PROMPT:
+            return text
+        too_long = f"has more than {MOST_PROMPT >> 20} MiB: shorten it"
+        fault = too_long if text.strip() else "is empty: fill it"
+    raise TaskFileError(f"`prompt_file` {task.prompt_file} {fault}")
+
+
+def _read_prompt(path: str) -> bytes:
+    """All of a regular file, or as much as is already too much."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(MOST_PROMPT + 1)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block us
+
+
+def _inside(job: Job, key: str, name: str) -> str:
+    """A path below the project, links followed."""
+    real = os.path.realpath(job.project.root)
+    path = os.path.realpath(f"{job.project.root}/{name}")
+    if path != real and not path.startswith(f"{real}/"):
+        raise TaskFileError(f"`{key}` {name} leads out of the project, to {path}")
     return path

@@ -1,16 +1,258 @@
-"""Answer a prompt: not in this version, and saying so is a result, too."""
+"""Ask an agent's command line: a `prompt` task.
 
-from farm.job import Job
-from farm.result import Error, Outcome
+The prompt goes to its stdin from a file without a name, never into its arguments. It
+gets one key of ours in its environment, or, where we have none, its own login. Its
+stdout is its log; read once, after the end, that says what came of the turn
+(`farm.presets`).
+
+Each attempt goes on in the session of an earlier one, if that one's log shows a session
+that began; the ledger names the session, and the key, before the program starts. A
+session that the program does not know any more is begun afresh, in the same attempt.
+"""
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+
+from farm import disk, turns
+from farm.agent import Agent
+from farm.command import Ended, Plan, execute, last_line, not_started
+from farm.errors import MACHINE, ConfigError, TaskFileError
+from farm.job import Job, environment, prompt_of, working_folder
+from farm.keyring import Turn, Want
+from farm.ledger import Past, Using
+from farm.presets import Answer, Exited, Preset, preset_of
+from farm.result import Asked, Error, Outcome, reason
 from farm.states import Why
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the first ends a turn with a result
+_LONGEST_LINE = 64 << 20  # bytes; a longer one is passed over
+_NO_LINKS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class _Call(NamedTuple):
+    """All that a turn needs, but for its session."""
+
+    agent: Agent
+    preset: Preset
+    env: dict[str, str]
+    secrets: tuple[str, ...]  # what is in `env` and must not be in a log
+    folder: str
+    want: Want | None = None
+    turn: Turn | None = None
+
+
+class _Session(NamedTuple):
+    """In which session a prompt is said."""
+
+    id: str | None
+    prompt: str
+    resume: bool = False
 
 
 def run(job: Job) -> Outcome:
-    """Fail with a sentence: there is no agent to ask."""
-    asked = job.claim.task.agent
-    named = f" named {asked}" if isinstance(asked, str) else ""
-    message = (
-        f"no agent{named} is set up: this version of farm runs `run` and `call` tasks;"
-        " give the prompt to an agent's command line in a `run` task"
+    """Ask the agent of a claimed task."""
+    try:
+        agent = job.settings.agent(job.claim.task.agent)
+        if agent.is_http:
+            message = f"agents of kind `{agent.kind}` are not asked by this version"
+            return Outcome(Why.FAILED, error=Error("agent", message))
+        return _run(job, agent, prompt_of(job))
+    except (TaskFileError, ConfigError) as fault:
+        return Outcome(Why.FAILED, error=Error("environment", str(fault)))
+
+
+def _run(job: Job, agent: Agent, prompt: str) -> Outcome:
+    call = _call(job, agent)
+    if isinstance(call, Outcome):
+        return call
+    fresh = str(uuid.uuid4()) if call.preset.CHOOSES_SESSION else None
+    session = _earlier(job, call.preset) or _Session(fresh, prompt)
+    try:
+        ended, answer = _ask(job, call, session)
+        if session.resume and answer.unknown_session and ended.why is Why.SUCCEEDED:
+            session = _Session(fresh, prompt)
+            ended, answer = _ask(job, call, session)
+    except (OSError, ValueError) as error:
+        return not_started(job, call.preset.argv(agent, None, resume=False)[0], error)
+    told = _judged(job, call, ended, answer)
+    return msgspec.structs.replace(
+        told,
+        exit_code=ended.exit.code,
+        signal=ended.exit.signal,
+        text=answer.text,
+        usage=answer.usage,
+        asked=_asked(call, answer, session),
+        stdout=ended.stdout,
+        stderr=ended.stderr,
     )
-    return Outcome(Why.FAILED, error=Error("agent", message))
+
+
+# -- before ------------------------------------------------------------------------
+
+
+def _call(job: Job, agent: Agent) -> _Call | Outcome:
+    """What does not depend on the session; the key last, for its turn is reserved."""
+    preset = preset_of(agent)
+    env, folder = environment(job), working_folder(job)
+    given = job.secrets.given(job.claim.task.env_from)
+    call = _Call(agent, preset, env, given, folder)
+    if agent.provider is None:
+        return call
+    want = Want(provider=agent.provider, model=agent.model, keyless=True)
+    turn = turns.take(job, want)
+    if isinstance(turn, Outcome):
+        return turn
+    agent = msgspec.structs.replace(agent, model=turn.model)
+    call = call._replace(agent=agent, want=want, turn=turn)
+    return _with_key(job, call, turn) if turn.key.secret else _with_login(job, call)
+
+
+def _with_key(job: Job, call: _Call, turn: Turn) -> _Call:
+    """One key, and nothing beside it by which the program could log in otherwise."""
+    env = {n: v for n, v in call.env.items() if n not in call.preset.LOGIN}
+    env |= call.preset.variables(turn.key)
+    if call.want is not None and turns.has_another(job, call.want, turn):
+        env |= call.preset.HURRY
+    return call._replace(env=env, secrets=(*call.secrets, turn.key.secret))
+
+
+def _with_login(job: Job, call: _Call) -> _Call:
+    """What the program logs in with by itself, as it was when the worker started."""
+    found = {name: job.secrets.get(name, job.environ) for name in call.preset.LOGIN}
+    login = {name: value for name, value in found.items() if value}
+    secrets = (*call.secrets, *login.values())
+    return call._replace(env=login | call.env, secrets=secrets)
+
+
+def _earlier(job: Job, preset: Preset) -> _Session | None:
+    """The session to go on with: of the newest attempt whose log shows one."""
+    past = job.claim.past
+    for one in reversed(past):
+        if one.using is None:
+            continue  # it never came to a start
+        log = job.project.log_path(job.claim.id, one.claimed.attempt, "out")
+        found = preset.session(_lines(log))
+        if found is not None:
+            return _Session(found, _go_on(past[-1]), resume=True)
+    return None
+
+
+def _go_on(last: Past) -> str:
+    ended = last.ended
+    how = reason(ended.error, ended.exit_code, ended.signal) if ended else "it was lost"
+    return (
+        f"Your previous attempt at this task was ended early ({how})."
+        " Look at what is already done, and continue until the task is finished."
+    )
+
+
+# -- the turn ------------------------------------------------------------------------
+
+
+def _ask(job: Job, call: _Call, session: _Session) -> tuple[Ended, Answer]:
+    """One turn of the program, to its end; OSError or ValueError if it cannot start."""
+    argv = call.preset.argv(call.agent, session.id, resume=session.resume)
+    key = call.turn.key.id if call.turn else None
+    token = job.claim.opened.token
+    job.claim.hold.ledger.append(Using(token, key, session.id))
+    stdin = _nameless(job, session.prompt.encode())
+    try:
+        plan = Plan(argv, call.env, call.folder, stdin, _SIGNALS, call.secrets)
+        ended = execute(job, plan)
+    finally:
+        os.close(stdin)
+    return ended, call.preset.read(
+        _output(job, call, ended), _exited(job, ended), time.time()
+    )
+
+
+def _nameless(job: Job, data: bytes) -> int:
+    """These bytes as a file to read that nobody can find."""
+    path = job.project.aside_path(job.worker, "prompt")
+    disk.write_aside(path, data)
+    try:
+        return os.open(path, _NO_LINKS)
+    finally:
+        disk.unlink(path)
+
+
+def _output(job: Job, call: _Call, ended: Ended) -> Iterator[bytes]:
+    if ended.stdout is None:
+        return iter(())
+    if call.agent.preset is None:  # all of it is the answer, bounded as any output
+        return iter((disk.read_tail(ended.stdout, job.settings.inline_output)[0],))
+    return _lines(ended.stdout)
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    """The lines of a log, but for one that is too long; none of what is no log."""
+    file = _opened(path)
+    if file is None:
+        return
+    with file:
+        whole = True
+        while line := file.readline(_LONGEST_LINE):
+            ends = line.endswith(b"\n") or len(line) < _LONGEST_LINE
+            if whole and ends:
+                yield line
+            whole = ends
+
+
+def _opened(path: str) -> BinaryIO | None:
+    try:
+        return open(path, "rb", opener=lambda name, _flags: os.open(name, _NO_LINKS))
+    except OSError as error:
+        if error.errno in MACHINE:
+            raise
+        return None  # gone, say: logs are kept for a while only
+
+
+def _exited(job: Job, ended: Ended) -> Exited:
+    code, signum = ended.exit.code, ended.exit.signal
+    by_itself = ended.why is Why.SUCCEEDED
+    return Exited(
+        ok=by_itself and code in job.claim.task.ok_exit_codes,
+        words=f"killed by {signum}" if signum else f"exit code {code}",
+        stderr=last_line(ended.stderr),
+    )
+
+
+# -- after -----------------------------------------------------------------------------
+
+
+def _judged(job: Job, call: _Call, ended: Ended, answer: Answer) -> Outcome:
+    """What the turn means for the task; others learn what it means for the key."""
+    refused = _learned(job, call, answer)
+    if ended.why in (Why.CANCELLED, Why.DRAINED):
+        return Outcome(ended.why, error=ended.error)
+    if refused is not None:
+        return refused
+    if ended.error is not None:
+        return Outcome(ended.why, error=ended.error)
+    return Outcome(Why.FAILED if answer.error else Why.SUCCEEDED, error=answer.error)
+
+
+def _learned(job: Job, call: _Call, answer: Answer) -> Outcome | None:
+    """Tell how the key fared; what a refusal makes of the attempt."""
+    if call.want is None or call.turn is None:
+        return None
+    if answer.trouble is not None:
+        return turns.refused(job, call.want, call.turn, answer.trouble)
+    if answer.was_given:
+        turns.ring_of(job).succeeded(call.turn, {}, time.time())
+    return None
+
+
+def _asked(call: _Call, answer: Answer, session: _Session) -> Asked:
+    return Asked(
+        model=answer.model or call.agent.model,
+        credential=call.turn.key.id if call.turn else None,
+        session_id=answer.session or session.id,
+        request_id=answer.trouble.request_id if answer.trouble else None,
+    )

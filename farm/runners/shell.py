@@ -1,12 +1,15 @@
 """Run a command: a `run` task.
 
 A string goes to `sh -c`, a list is executed as it is (`farm.command`). It has
-succeeded if it ended by itself with one of the task's `ok_exit_codes`.
+succeeded if it ended by itself with one of the task's `ok_exit_codes`. With
+`credentials` it gets one key, under its usual names; how that fares nobody learns.
 """
 
+from farm import keys
 from farm.command import Ended, Plan, execute, last_line, not_started
-from farm.errors import TaskFileError
+from farm.errors import ConfigError, TaskFileError
 from farm.job import Job, environment, working_folder
+from farm.keys import Key
 from farm.result import Error, Outcome
 from farm.states import Why
 
@@ -18,12 +21,26 @@ def run(job: Job) -> Outcome:
     try:
         env, folder = environment(job), working_folder(job)
         secrets = job.secrets.given(job.claim.task.env_from)
+        if job.claim.task.credentials is not None:
+            key = _key(job, job.claim.task.credentials)
+            if isinstance(key, Outcome):
+                return key
+            env, secrets = env | keys.variables(key), (*secrets, key.secret)
         ended = execute(job, Plan(argv, env, folder, secrets=secrets))
-    except TaskFileError as fault:
+    except (TaskFileError, ConfigError) as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     except (OSError, ValueError) as error:
         return not_started(job, "sh" if isinstance(command, str) else argv[0], error)
     return _outcome(job, ended)
+
+
+def _key(job: Job, provider: str) -> Key | Outcome:
+    """A key whose turn has come; or why there is none in this attempt."""
+    from farm.keyring import Want  # noqa: PLC0415 - most commands need no key
+    from farm.turns import take  # noqa: PLC0415 - as above
+
+    turn = take(job, Want(provider=provider))
+    return turn if isinstance(turn, Outcome) else turn.key
 
 
 def _outcome(job: Job, ended: Ended) -> Outcome:

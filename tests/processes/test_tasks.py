@@ -574,11 +574,11 @@ def test_a_module_beside_the_project_is_found_below_folders_too(farm: Farm) -> N
 # -- prompts -------------------------------------------------------------------------------
 
 
-def test_a_prompt_is_answered_that_no_agent_is_set_up(farm: Farm) -> None:
+def test_a_prompt_without_an_agent_says_how_to_set_one_up(farm: Farm) -> None:
     result = run(farm, prompt="Fix the failing test", agent="claude")
 
     assert result["status"] == "failed"
-    assert "no agent named claude is set up" in result["error"]["message"]
+    assert "write a table [agents.NAME] into farm.toml" in result["error"]["message"]
 
 
 # -- a project's own modules -----------------------------------------------------------
