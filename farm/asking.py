@@ -27,7 +27,7 @@ from farm.ledger import Using
 from farm.post import Got, Question, post
 from farm.result import Asked, Error, Outcome
 from farm.states import Why
-from farm.trouble import Kind, Trouble, request_id
+from farm.trouble import ERROR_KINDS, Kind, Trouble, request_id
 
 _FORMATS = {"messages": messages, "openai": openai}
 _FIRST, _LONGEST = 0.5, 20.0  # seconds before a call that may be made again at once
@@ -111,7 +111,7 @@ class _Asking:
         kind = got.answer.kind
         alone = len(self._ring.keys(self._want.provider)) <= 1
         if kind is Kind.BAD or (kind is Kind.NO_MODEL and alone):
-            return _failed("agent", got.answer.message, _asked(turn, got))
+            return _failed(ERROR_KINDS[kind], got.answer.message, _asked(turn, got))
         if kind in (Kind.AGAIN, Kind.OVERLOAD):
             return await self._pause(got.answer)
         return None  # the key rests: the next turn is another's
@@ -154,7 +154,7 @@ def _failed(kind: str, message: str, asked: Asked | None = None) -> Outcome:
 
 def _put_off(later: Later, last: Trouble | None) -> Outcome:
     """Given back until a key frees; the last refusal says more than that they rest."""
-    kind = "rate_limited" if last is None else last.kind.replace(" ", "_")
+    kind = "rate_limited" if last is None else ERROR_KINDS[last.kind]
     message = later.why if last is None else f"{last.message}; {later.why}"
     error = Error(kind, message)
     return Outcome(Why.THROTTLED, error=error, not_before=later.until or 0.0)

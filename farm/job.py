@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from farm import disk, process
+from farm import process
 from farm.capture import Capture
 from farm.claim import Claim
 from farm.config import Settings
 from farm.errors import MACHINE, TaskFileError
-from farm.keys import is_about_keys
 from farm.process import Mark
 from farm.project import Project
 from farm.result import Error, Outcome
@@ -55,7 +54,7 @@ class Secrets:
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> "Secrets":
         """Move what looks like a secret out of `environ`."""
-        names = [n for n in environ if _SECRET.search(n) or is_about_keys(n)]
+        names = [name for name in environ if _SECRET.search(name)]
         return cls({name: environ.pop(name) for name in names})
 
     def back_into(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -185,28 +184,6 @@ def environment(job: Job) -> dict[str, str]:
     ours = {n: v for n, v in job.environ.items() if not n.startswith("FARM_")}
     of_worker = worker_variables(job.project, job.worker, job.scratch)
     return ours | task_variables(job) | of_worker | run_variables(job)
-
-
-def prompt_of(job: Job) -> str:
-    """What the agent is asked; TaskFileError if its file cannot be read."""
-    task, root = job.claim.task, job.project.root
-    if task.prompt_file is None:
-        return task.prompt or ""
-    name = task.prompt_file
-    path, real = os.path.realpath(f"{root}/{name}"), os.path.realpath(root)
-    if not path.startswith(f"{real}/"):
-        raise TaskFileError(f"`prompt_file` {name} leads out of the project, to {path}")
-    try:
-        raw = disk.read_file(path)
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise TaskFileError(f"`prompt_file` {name} is not UTF-8: save it so") from None
-    except OSError as error:
-        message = f"cannot read `prompt_file` {name}: {error.strerror}"
-        raise TaskFileError(message) from None
-    if not text.strip():
-        raise TaskFileError(f"`prompt_file` {name} is empty: write the prompt into it")
-    return text
 
 
 def working_folder(job: Job) -> str:

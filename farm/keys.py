@@ -141,15 +141,11 @@ def variables(key: Key) -> dict[str, str]:
     return {name: value for name, value in zip(names, told, strict=False) if value}
 
 
-def is_about_keys(name: str) -> bool:
-    """Whether a variable holds a numbered key, which no child is to inherit.
-
-    Of the others (`MY_MODEL_2`) nobody knows whether they are not a task's own.
-    """
-    return _NUMBERED.fullmatch(name) is not None
-
-
-_NUMBERED = re.compile("[A-Z][A-Z0-9_]*_API_KEY_[0-9]+(?:_FILE)?")
+def without(env: Mapping[str, str], provider: str) -> dict[str, str]:
+    """An environment without what `read_keys` reads: a child that gets one key has no other."""
+    whats = "|".join(_WHAT)
+    about = re.compile(rf"{provider.upper()}_(?:{whats})(?:_[0-9]+)?(?:_FILE)?")
+    return {name: value for name, value in env.items() if not about.fullmatch(name)}
 
 
 def _key(

@@ -57,6 +57,20 @@ class Kind(StrEnum):
     BAD = "bad request"
 
 
+#: the `kind` of the error that a refusal becomes
+ERROR_KINDS = {
+    Kind.RATE: "rate_limited",
+    Kind.SPENT: "quota_exhausted",
+    Kind.HELD: "quota_exhausted",
+    Kind.DEAD: "auth",
+    Kind.FORBIDDEN: "auth",
+    Kind.NO_MODEL: "no_model",
+    Kind.OVERLOAD: "overloaded",
+    Kind.AGAIN: "overloaded",
+    Kind.BAD: "bad_request",
+}
+
+
 class Reply(msgspec.Struct, frozen=True):
     """An answer over HTTP; header names are in small letters."""
 

@@ -16,20 +16,8 @@ from farm.job import Job
 from farm.keyring import MOST_INLINE, Keyring, Later, Turn, Want
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
-from farm.trouble import Kind, Trouble
+from farm.trouble import ERROR_KINDS, Kind, Trouble
 
-#: the `kind` of the error that a refusal becomes
-ERROR_KINDS = {
-    Kind.RATE: "rate_limited",
-    Kind.SPENT: "quota_exhausted",
-    Kind.HELD: "quota_exhausted",
-    Kind.DEAD: "auth",
-    Kind.FORBIDDEN: "auth",
-    Kind.NO_MODEL: "no_model",
-    Kind.OVERLOAD: "overloaded",
-    Kind.AGAIN: "overloaded",
-    Kind.BAD: "bad_request",
-}
 _OF_KEY = (Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL)
 
 

@@ -10,11 +10,11 @@ from farm.errors import ConfigError
 from farm.keys import (
     Key,
     check_provider,
-    is_about_keys,
     is_url,
     providers,
     read_keys,
     variables,
+    without,
 )
 
 
@@ -95,11 +95,11 @@ def test_a_child_gets_one_key_under_its_usual_names(secret: str) -> None:
     assert given["ACME_API_KEY"] == secret
 
 
-def test_numbered_keys_are_no_childs_and_what_may_be_its_own_is() -> None:
-    assert is_about_keys("ACME_API_KEY_1")
-    assert is_about_keys("ACME_API_KEY_1_FILE")
-    assert not is_about_keys("MY_MODEL_2")
-    assert not is_about_keys("THREAD_POOL_1")
+def test_a_child_with_a_key_inherits_nothing_that_is_about_others() -> None:
+    about = ("ACME_API_KEY", "ACME_API_KEY_1_FILE", "ACME_BASE_URL_2", "ACME_POOL_3")
+    own = {"ACME_MODE": "x", "MY_MODEL_2": "y", "OTHER_API_KEY": "z"}
+
+    assert without(own | dict.fromkeys(about, "1"), "acme") == own
 
 
 # -- what is wrong -------------------------------------------------------------------

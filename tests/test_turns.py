@@ -13,7 +13,7 @@ from farm.keyring import Later, Turn, Want
 from farm.keys import Key
 from farm.result import Outcome
 from farm.states import Why
-from farm.trouble import Kind, Trouble
+from farm.trouble import ERROR_KINDS, Kind, Trouble
 
 WANT = Want(provider="anthropic")
 
@@ -150,4 +150,4 @@ def test_a_login_that_is_not_ours_is_not_marked_as_dead(kind: Kind) -> None:
 
 
 def test_every_refusal_has_a_kind_of_error() -> None:
-    assert set(turns.ERROR_KINDS) == set(Kind)
+    assert set(ERROR_KINDS) == set(Kind)

@@ -19,12 +19,12 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
-from farm import disk, turns
+from farm import disk, keys, turns
 from farm.agent import Agent
 from farm.command import Ended, Plan, execute, last_line, not_started
 from farm.errors import MACHINE, ConfigError, TaskFileError
 from farm.job import Job, environment, prompt_of, working_folder
-from farm.keyring import Turn, Want
+from farm.keyring import Turn, Want, want_of
 from farm.ledger import Past, Using
 from farm.presets import Answer, Exited, Preset, preset_of
 from farm.result import Asked, Error, Outcome, reason
@@ -56,12 +56,9 @@ class _Session(NamedTuple):
 
 
 def run(job: Job) -> Outcome:
-    """Ask the agent of a claimed task."""
+    """Ask the command line of a claimed task's agent; who is asked over HTTP, see `calls`."""
     try:
         agent = job.settings.agent(job.claim.task.agent)
-        if agent.is_http:
-            message = f"agents of kind `{agent.kind}` are not asked by this version"
-            return Outcome(Why.FAILED, error=Error("agent", message))
         return _run(job, agent, prompt_of(job))
     except (TaskFileError, ConfigError) as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
@@ -102,9 +99,9 @@ def _call(job: Job, agent: Agent) -> _Call | Outcome:
     env, folder = environment(job), working_folder(job)
     given = job.secrets.given(job.claim.task.env_from)
     call = _Call(agent, preset, env, given, folder)
-    if agent.provider is None:
+    want = want_of(agent)
+    if want is None:
         return call
-    want = Want(provider=agent.provider, model=agent.model, keyless=True)
     turn = turns.take(job, want)
     if isinstance(turn, Outcome):
         return turn
@@ -115,7 +112,8 @@ def _call(job: Job, agent: Agent) -> _Call | Outcome:
 
 def _with_key(job: Job, call: _Call, turn: Turn) -> _Call:
     """One key, and nothing beside it by which the program could log in otherwise."""
-    env = {n: v for n, v in call.env.items() if n not in call.preset.LOGIN}
+    env = keys.without(call.env, turn.key.provider)
+    env = {n: v for n, v in env.items() if n not in call.preset.LOGIN}
     env |= call.preset.variables(turn.key)
     if call.want is not None and turns.has_another(job, call.want, turn):
         env |= call.preset.HURRY

@@ -25,7 +25,8 @@ def run(job: Job) -> Outcome:
             key = _key(job, job.claim.task.credentials)
             if isinstance(key, Outcome):
                 return key
-            env, secrets = env | keys.variables(key), (*secrets, key.secret)
+            env = keys.without(env, key.provider) | keys.variables(key)
+            secrets = (*secrets, key.secret)
         ended = execute(job, Plan(argv, env, folder, secrets=secrets))
     except (TaskFileError, ConfigError) as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
