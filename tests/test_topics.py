@@ -19,6 +19,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+from farm.agent import Agent
 from farm.cli.help import TOPICS, WIDEST
 from farm.cli.verbs import VERBS
 from farm.config import CHILD_VARIABLES, SETTINGS_HELP, load_settings
@@ -283,6 +284,11 @@ def test_every_setting_is_in_settings_with_its_variable_and_default(name: str) -
     assert row is not None
     assert f"`{SETTINGS_HELP[name].variable}`" in row.group()
     assert f"| {SETTINGS_HELP[name].default} |" in row.group().replace("`", "")
+
+
+@pytest.mark.parametrize("key", fields(Agent))
+def test_every_key_of_an_agent_is_in_agents(key: str) -> None:
+    assert f"`{key}`" in topic("agents")
 
 
 @pytest.mark.parametrize("verb", VERBS)

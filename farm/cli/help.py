@@ -18,7 +18,16 @@ from farm.locate import did_you_mean
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-TOPICS = ("tasks", "results", "claiming", "faults", "settings", "control")
+TOPICS = (
+    "tasks",
+    "results",
+    "agents",
+    "keys",
+    "claiming",
+    "faults",
+    "settings",
+    "control",
+)
 WIDEST = 88  # columns; longer lines are hard to read
 NARROW = 60  # columns; on fewer the cells of a table would be cut
 
@@ -43,7 +52,7 @@ def _complete(
 @click.argument("topic", required=False, metavar="[TOPIC]", shell_complete=_complete)
 @click.pass_context
 def command(context: click.Context, topic: str | None) -> None:
-    """Read the guide: tasks, results, claiming, faults, settings, control.
+    """Read the guide: tasks, results, agents, keys, claiming, faults, settings, control.
 
     Without TOPIC, says what each is about. The name of a command shows its help.
     """
