@@ -1,8 +1,8 @@
 """Server-sent events: JSON objects out of a stream of bytes, however it is cut.
 
 Only what the APIs of agents use: the `data` lines of an event are its JSON; its name,
-comments and everything else are skipped, and so is what is no JSON object (`[DONE]`).
-Lines end with LF or CR LF.
+comments and everything else are skipped, and so is the word `[DONE]`. Lines end with LF
+or CR LF. Data that is no JSON object is an error: an answer with a hole is no answer.
 """
 
 from collections.abc import Iterator
@@ -10,11 +10,13 @@ from typing import Any
 
 import msgspec
 
+NO_OBJECT = "an event that is no JSON object"
 LONGEST = 64 * 1024 * 1024  # bytes of one event; more is no answer of an agent
+_NOTHING = (b"", b"[DONE]")
 
 
-class EventTooLongError(Exception):
-    """One event is longer than any sensible one."""
+class EventError(Exception):
+    """One event is longer than any sensible one, or cannot be read."""
 
 
 class Events:
@@ -29,7 +31,7 @@ class Events:
         """The events that are complete with these bytes."""
         self._size += len(chunk)
         if self._size > LONGEST:
-            raise EventTooLongError(f"an event of more than {LONGEST} bytes")
+            raise EventError(f"an event of more than {LONGEST} bytes")
         if b"\n" not in chunk:  # a long line must not be copied with every chunk
             self._rest.append(chunk)
             return
@@ -37,16 +39,22 @@ class Events:
         self._rest = [lines.pop()]
         for line in lines:
             yield from self._line(line.removesuffix(b"\r"))
+        self._size = len(self._rest[0]) + sum(map(len, self._data))
 
     def _line(self, line: bytes) -> Iterator[dict[str, Any]]:
         if line.startswith(b"data:"):
             self._data.append(line[5:].removeprefix(b" "))
-        elif not line and self._data:
-            raw = b"\n".join(self._data)
-            self._data, self._size = [], 0
-            try:
-                event = msgspec.json.decode(raw)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                return  # the word at the end, or a gateway's garbage
-            if isinstance(event, dict):
-                yield event
+        elif not line:
+            raw, self._data = b"\n".join(self._data), []
+            if raw.strip() not in _NOTHING:
+                yield _object(raw)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        event = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        event = None
+    if not isinstance(event, dict):
+        raise EventError(NO_OBJECT)
+    return event

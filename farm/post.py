@@ -8,6 +8,7 @@ Nothing is tried again here, and no redirect is followed: a key goes nowhere but
 was sent. Cancel it like any coroutine.
 """
 
+import re
 import time
 from collections.abc import Mapping
 from types import ModuleType
@@ -18,13 +19,14 @@ import msgspec
 
 from farm import trouble
 from farm.agent import Agent
-from farm.events import Events, EventTooLongError
+from farm.events import EventError, Events
 from farm.formats import NO_OBJECT, USER_AGENT, Answer, NoAnswerError
 from farm.trouble import Reply, Trouble
 
 CONNECT = 15.0  # seconds until a connection stands
 SILENCE = 600.0  # seconds between two bytes of an answer; a long one is thought about
 _MOST_BYTES = 64 * 1024 * 1024  # of an answer in one piece
+_USER = re.compile("//[^/@ ]*@")  # in an address; a password may be there
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -74,11 +76,11 @@ async def post(http: httpx2.AsyncClient, question: Question) -> Got:
         ) as response:
             headers |= {name.lower(): text for name, text in response.headers.items()}
             return Got(await _read(question, response, headers), headers)
-    except (NoAnswerError, EventTooLongError) as error:
+    except (NoAnswerError, EventError) as error:
         words = f"{question.base_url} gave no answer: {error}"
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         words = f"cannot reach {question.base_url}: {_words(error)}"
-    return Got(trouble.unreachable(words), headers)
+    return Got(trouble.unreachable(_USER.sub("//", words)), headers)
 
 
 async def _read(
@@ -87,11 +89,11 @@ async def _read(
     if not response.is_success:
         reply = Reply(response.status_code, headers, await _whole(response))
         return trouble.trouble(reply, time.time())
-    if headers.get("content-type", "").startswith("text/event-stream"):
+    if headers.get("content-type", "").lower().startswith("text/event-stream"):
         return await _parts(question, response, headers)
     try:
         body = msgspec.json.decode(await _whole(response))
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise NoAnswerError(NO_OBJECT)
@@ -125,7 +127,7 @@ async def _whole(response: httpx2.Response) -> bytes:
 
 
 def _is_error(body: Mapping[str, Any]) -> bool:
-    return isinstance(body.get("error"), dict)
+    return bool(body.get("error"))  # some servers say null in every answer
 
 
 def _words(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Chat completions, as OpenAI made them and many servers speak them.
 
 A stream is a row of objects, each with a piece of the first choice, and ends with the
-word `[DONE]` (which no JSON is, and which `farm.events` does not hand on). The usage
+word `[DONE]`, which `farm.events` does not hand on. The usage
 comes in a last object of its own, if the server knows `include_usage`.
 """
 
