@@ -6,7 +6,8 @@ The only loop that tries again: it takes a turn from the ring of keys, waits for
 calls, and tells the ring how it went, so that everybody knows. A key that is refused is
 another key's turn at once. Waiting and trying share one minute (`MOST_INLINE`); what
 takes longer gives the task back, uncounted, with the time at which a key frees, so that
-no worker is held by a wait.
+no worker is held by a wait. The task's `timeout` is for its calls alone: to wait for a
+turn is nobody's failure.
 
 Cancelling it (a stop, a cancel, a deadline) ends the call where it is.
 """
@@ -19,7 +20,7 @@ import msgspec
 
 from farm.agent import Agent
 from farm.backoff import full_jitter
-from farm.errors import TaskFileError
+from farm.errors import ConfigError, TaskFileError
 from farm.formats import Answer, messages, openai
 from farm.job import Job, prompt_of
 from farm.keyring import MOST_INLINE, Later, Turn, want_of
@@ -58,7 +59,10 @@ async def answer(job: Job, agent: Agent, http: httpx2.AsyncClient) -> Outcome:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     asking = _Asking(job, agent, http)
     while True:
-        turn = await asking.turn()
+        try:
+            turn = await asking.turn()
+        except ConfigError as error:  # a key's file: whoever started us can mend it
+            return _put_off(Later(None, str(error)), None)
         if isinstance(turn, Outcome):
             return turn
         outcome = await asking.call(turn, prompt)
@@ -80,6 +84,7 @@ class _Asking:
         self._want = want
         self._patience = _Patience()
         self._last: Trouble | None = None  # why the call before was refused
+        self._left = job.claim.opened.timeout  # seconds for calls; None: no limit
 
     async def turn(self) -> Turn | Outcome:
         """A key whose time has come, or the task given back until there is one."""
@@ -102,7 +107,9 @@ class _Asking:
         """How the attempt ended with this call; None if another is to be made."""
         opened, ledger = self._job.claim.opened, self._job.claim.hold.ledger
         ledger.append(Using(opened.token, turn.key.id))
-        got = await post(self._http, _question(self._agent, turn, prompt))
+        got = await self._post(_question(self._agent, turn, prompt))
+        if got is None:
+            return _timed_out(opened.timeout, turn)
         if isinstance(got.answer, Answer):
             self._ring.succeeded(turn, got.headers, time.time())
             return _answered(self._agent, turn, got.answer, got)
@@ -115,6 +122,20 @@ class _Asking:
         if kind in (Kind.AGAIN, Kind.OVERLOAD):
             return await self._pause(got.answer)
         return None  # the key rests: the next turn is another's
+
+    async def _post(self, question: Question) -> Got | None:
+        """What came; None if the task's time was over before."""
+        began, limit = time.monotonic(), asyncio.timeout(self._left)
+        try:
+            async with limit:
+                return await post(self._http, question)
+        except TimeoutError:
+            if not limit.expired():  # the machine's, which is an OSError
+                raise
+            return None
+        finally:
+            if self._left is not None:
+                self._left -= time.monotonic() - began
 
     async def _pause(self, trouble: Trouble) -> Outcome | None:
         again = time.time() + self._patience.pause()
@@ -152,9 +173,15 @@ def _failed(kind: str, message: str, asked: Asked | None = None) -> Outcome:
     return Outcome(Why.FAILED, error=Error(kind, message), asked=asked)
 
 
+def _timed_out(timeout: float | None, turn: Turn) -> Outcome:
+    error = Error("timeout", f"timed out after {timeout:g} s of calls")
+    return Outcome(Why.TIMED_OUT, error=error, asked=Asked(turn.model, turn.key.id))
+
+
 def _put_off(later: Later, last: Trouble | None) -> Outcome:
     """Given back until a key frees; the last refusal says more than that they rest."""
-    kind = "rate_limited" if last is None else ERROR_KINDS[last.kind]
+    kind = "rate_limited" if later.until else "credentials"  # which people can mend
+    kind = kind if last is None else ERROR_KINDS[last.kind]
     message = later.why if last is None else f"{last.message}; {later.why}"
     error = Error(kind, message)
     return Outcome(Why.THROTTLED, error=error, not_before=later.until or 0.0)
@@ -165,7 +192,7 @@ def _answered(agent: Agent, turn: Turn, answer: Answer, got: Got) -> Outcome:
     if agent.output_schema is not None and fault is None:
         try:
             value = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(answer.text)))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             fault = "the answer is not the JSON that `output_schema` asks for"
     asked = msgspec.structs.replace(_asked(turn, got), model=answer.model or turn.model)
     return Outcome(
