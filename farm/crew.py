@@ -41,8 +41,9 @@ class WorkerView(msgspec.Struct, frozen=True):
     started: float  #: POSIX seconds
     alive: bool
     health: str  #: "well", "dead: was killed by SIGKILL", "no heartbeat for 12 s"
-    task: str | None
+    task: str | None  #: the one that began first
     tasks_ended: int
+    others: int = 0  #: how many calls it holds beside that one
 
 
 class SupervisorView(msgspec.Struct, frozen=True):
@@ -127,7 +128,6 @@ def workers(
     project: Project, running: Mapping[str, Running], now: float
 ) -> list[WorkerView]:
     """Every worker that lives, or that died and was not tidied up yet."""
-    tasks = {run.worker: run.id for run in running.values()}
     try:
         names = project.worker_names()
     except FileNotFoundError:
@@ -139,6 +139,7 @@ def workers(
             continue
         lock = life.observe(project, name)
         health = read_health(project, name) or Health()
+        held = sorted((r.started, r.id) for r in running.values() if r.worker == name)
         views.append(
             WorkerView(
                 name=name,
@@ -147,8 +148,9 @@ def workers(
                 started=seen[1].started,
                 alive=lock is LifeLock.HELD,
                 health=_health_words(project, seen[1], lock, health, now),
-                task=tasks.get(name),
+                task=held[0][1] if held else None,
                 tasks_ended=health.tasks_ended,
+                others=max(0, len(held) - 1),
             )
         )
     return views

@@ -52,6 +52,7 @@ def describe(
     rows = [("NAME", "HOST", "PID", "UP", "ENDED", "HEALTH", "TASK")] if workers else []
     for worker in workers:
         task = plain(worker.task) if worker.task else "idle" if worker.alive else ""
+        task += f" and {worker.others} more" if worker.others else ""
         rows.append(
             (
                 plain(worker.name),
