@@ -206,16 +206,24 @@ def job_of(worker: Worker, taken: Claim) -> Job:
 
 def finish(worker: Worker, taken: Claim, outcome: Outcome) -> Ending:
     """Commit, and while the disk takes nothing, wait with the lock held."""
-    now = time.time()
-    ending = None
+    now, ending = time.time(), None
     while ending is None:
-        try:
-            ending = commit.finish(worker.desk, taken, outcome, now)
-        except OSError as error:
-            if worker.stop.now:
-                raise  # its attempt stays open: lost, and run again
-            message = f"cannot write the result of {taken.id}: {error.strerror}"
-            rest(worker, f"{message}; trying again", type(error).__name__)
+        ending = finish_once(worker, taken, outcome, now)
+    return ending
+
+
+def finish_once(
+    worker: Worker, taken: Claim, outcome: Outcome, now: float
+) -> Ending | None:
+    """Commit; None if the disk takes nothing, and the lock is still held."""
+    try:
+        ending = commit.finish(worker.desk, taken, outcome, now)
+    except OSError as error:
+        if worker.stop.now:
+            raise  # its attempt stays open: lost, and run again
+        message = f"cannot write the result of {taken.id}: {error.strerror}"
+        rest(worker, f"{message}; trying again", type(error).__name__)
+        return None
     if outcome.why is Why.FAULT:
         said = outcome.error.message if outcome.error else "no reason given"
         rest(worker, f"{taken.id}: {said}", "machine")
@@ -233,4 +241,4 @@ def rest(worker: Worker, message: str, kind: str) -> None:
     if not _disk_refuses(worker):  # a fresh worker would find no more room
         worker.health.record_failure(kind)
     worker.backoff.record_failure()
-    worker.stop.bell.wait(worker.backoff.get_delay())
+    worker.rest_for(worker.backoff.get_delay())

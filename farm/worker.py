@@ -12,6 +12,7 @@ import errno
 import os
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
@@ -96,8 +97,9 @@ class Worker:
         self.needs_written: dict[str, str] | None = None  #: what FARM_NEEDS holds
         self.listed_at, self.listing_took = float("-inf"), 0.0  #: monotonic, seconds
         self.backoff = AdaptiveBackoff(base_delay=0.2, max_delay=30.0)
-        self._supervisor = supervisor
-        self._control = Control(project)
+        #: gives the machine so many seconds; an event loop must not wait for that
+        self.rest_for: Callable[[float], object] = stop.bell.wait
+        self._supervisor, self._control = supervisor, Control(project)
         self._written: Health | None = None
         self._beat_trouble: str | None = None  # as it was said last
         self.heart = Heart(life_, settings.heartbeat, self._at_beat, self._no_beat)
@@ -272,18 +274,18 @@ class Worker:
         due = self.queue.due()  # while we watch, nothing else comes without an event
         return due is not None and due <= time.time()
 
-    def look(self) -> None:
-        """Look at the folder if that is due."""
+    def next_known(self) -> Ready | Doomed | None:
+        """The best task that is known; looks at the folder only when that is due."""
         if self._look_is_due() or self.queue.orders_changed():
             self.refresh()
         self.queue.read_on(time.time(), time.monotonic())
+        return None if self.stop.soon else self.queue.next()
 
     def next_item(self) -> Ready | Doomed | None:
-        """The best task to try; looks at the folder when that is due."""
-        self.look()
+        """The best task to try; looks at the folder when that is due, or none is known."""
+        item = self.next_known()
         if self.stop.soon:
             return None
-        item = self.queue.next()
         if item is None and not self.watching:
             self.refresh()
             item = self.queue.next()
