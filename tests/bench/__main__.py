@@ -3,6 +3,7 @@
     scripts/bench                        every row, under 20 minutes
     scripts/bench --quick                smaller, fewer rounds, under 2 minutes
     scripts/bench --only run --only disk
+    scripts/bench agents                 prompts, keys and their limits, under 2 minutes
     scripts/bench --profile              where a task's time goes, instead
 
 Everything is measured side by side in this run. A row is measured as its function
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from tests.bench import contests, costs, flat, limits, machine, plot, profile
+from tests.bench import agents, contests, costs, flat, limits, machine, plot, profile
 from tests.bench.bench import FULL, QUICK, Bench, Sizes
 from tests.bench.farms import CALL, RUN, GaveUpError
 from tests.bench.peers import Peers
@@ -46,6 +47,7 @@ ROWS = {
     "status": flat.status,
     "limits": limits.limits,
 }
+ASIDE = {"agents": agents.agents}  # measured only if it is named
 WITH_PEERS = {"call", "run"}
 MEMORY = Path("/dev/shm")  # tmpfs, where Linux has it
 
@@ -54,6 +56,7 @@ class Options(NamedTuple):
     """What was asked for on the command line."""
 
     quick: bool
+    rows: tuple[str, ...]
     only: tuple[str, ...]
     seed: int | None
     json: Path | None
@@ -69,6 +72,9 @@ class Options(NamedTuple):
 
 
 @click.command()
+@click.argument(
+    "rows", nargs=-1, type=click.Choice([*ROWS, *ASIDE]), metavar="[ROW]..."
+)
 @click.option("--quick", is_flag=True, help="Smaller, and fewer rounds.")
 @click.option(
     "--only",
@@ -95,6 +101,9 @@ class Options(NamedTuple):
 @click.option("--profile", is_flag=True, help="Where a task's time goes, instead.")
 def main(**given: Any) -> None:
     """Measure farm, its peers and the physical limit in one run.
+
+    With ROWs these alone. `agents` (prompts, keys and their limits) is measured only
+    if it is named.
 
     Exit code 0 when all was measured, whether the targets are met or not.
     """
@@ -123,7 +132,7 @@ def main(**given: Any) -> None:
 
 def measure(bench: Bench, options: Options) -> list[Row]:
     """All rows that were asked for; each is printed as soon as it is there."""
-    chosen = options.only or tuple(ROWS)
+    chosen = (*options.rows, *options.only) or tuple(ROWS)
     if WITH_PEERS & set(chosen):
         folder = options.peers or bench.disk / "peers"
         click.echo(f"installing peers: {' '.join(bench.sizes.peers)}")
@@ -132,7 +141,7 @@ def measure(bench: Bench, options: Options) -> list[Row]:
     for key in chosen:
         began = time.monotonic()
         try:
-            rows.append(ROWS[key](bench))
+            rows.append((ROWS | ASIDE)[key](bench))
         except GaveUpError as error:
             rows.append(Row(key, "not measured", notes=[str(error)]))
         print_row(rows[-1])

@@ -40,6 +40,7 @@ class Sizes(NamedTuple):
     cost_rounds: int
     share: float  #: of the peers' counts
     limits: float  #: share of the limits' full sizes
+    prompts: int
     peers: tuple[str, ...]
 
 
@@ -59,6 +60,7 @@ FULL = Sizes(
     cost_rounds=10,
     share=1.0,
     limits=1.0,
+    prompts=300,
     peers=tuple(PACKAGES),
 )
 QUICK = Sizes(
@@ -77,6 +79,7 @@ QUICK = Sizes(
     cost_rounds=3,
     share=0.3,
     limits=0.01,
+    prompts=120,
     peers=("huey", "celery", "jug"),  # those that a target names
 )
 

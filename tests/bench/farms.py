@@ -55,6 +55,7 @@ PATIENCE_TO_STOP = 15.0  # seconds
 LOOK = 0.005  # seconds between two looks at whether something is so
 ENDING = ".result.json"
 WORKERS = 2
+FOREIGN = ("FARM_", "ANTHROPIC_")  # settings and keys of who measures
 SAMPLED = 100  # one of so many results is read, to see that its task succeeded
 
 
@@ -184,7 +185,7 @@ def start(
         name: value
         for name, value in os.environ.items()
         # With that one farm would be compiled at each start, and no installed one is.
-        if not name.startswith("FARM_") and name != "PYTHONDONTWRITEBYTECODE"
+        if not name.startswith(FOREIGN) and name != "PYTHONDONTWRITEBYTECODE"
     }
     with (folder / "said.log").open("ab") as log:
         return subprocess.Popen(

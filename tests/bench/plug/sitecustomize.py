@@ -5,6 +5,7 @@ of these variables it does nothing:
 
     BENCH_PARTS=FOLDER          what a process takes of processor time, and its duties
     BENCH_SAMPLES=PATH          where a worker's Python is, a thousand times a second
+    BENCH_APART=FOLDER          what a process knows of keys is shared with no other
 
 The parts are written at the process's end into a file named after it: "all", and the
 threads' time inside "journal" and "heartbeats", as the kernel counts both.
@@ -93,7 +94,22 @@ def names(frame: FrameType | None) -> list[str]:
     return found
 
 
+def set_apart(folder: str) -> None:
+    """Keep what this process knows of keys in a project of its own below there."""
+    from farm.credentials import Credentials
+    from farm.project import Project
+
+    begin = Credentials.__init__
+
+    def begin_apart(shared: Credentials, _: Project, writer: str) -> None:
+        begin(shared, Project.open(f"{folder}/{os.getpid()}"), writer)
+
+    Credentials.__init__ = begin_apart  # type: ignore[assignment, method-assign]
+
+
 if folder := os.environ.get("BENCH_PARTS"):
     count_parts(folder)
 if path := os.environ.get("BENCH_SAMPLES"):
     sample(path)
+if folder := os.environ.get("BENCH_APART"):
+    set_apart(folder)
