@@ -114,10 +114,12 @@ class _Asking:
             self._ring.succeeded(turn, got.headers, time.time())
             return _answered(self._agent, turn, got.answer, got)
         self._last = got.answer
-        self._ring.refused(turn, got.answer, time.time())
         kind = got.answer.kind
-        alone = len(self._ring.keys(self._want.provider)) <= 1
-        if kind is Kind.BAD or (kind is Kind.NO_MODEL and alone):
+        if kind is Kind.NO_MODEL and not self._ring.elsewhere(turn):
+            kind = Kind.BAD  # the agent's fault, not the key's
+        else:
+            self._ring.refused(turn, got.answer, time.time())
+        if kind is Kind.BAD:
             return _failed(ERROR_KINDS[kind], got.answer.message, _asked(turn, got))
         if kind in (Kind.AGAIN, Kind.OVERLOAD):
             return await self._pause(got.answer)

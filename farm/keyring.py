@@ -50,6 +50,7 @@ class Want(msgspec.Struct, frozen=True):
     model: str | None = None
     base_url: str | None = None
     keyless: bool = False  #: whether it can do without one
+    tells: bool = True  #: whether we learn how it fared; else it is not to probe
 
 
 def want_of(agent: Agent) -> Want | None:
@@ -151,7 +152,7 @@ class Keyring:
             best = self._best(want, now)
             if isinstance(best, Later):
                 return best
-            turn = self._reserve(best.turn, now)
+            turn = self._reserve(best.turn, want, now)
             if turn is not None:
                 return turn
         return Later(now + _SOON, "others were quicker")
@@ -178,10 +179,13 @@ class Keyring:
         turn = self._turn(key, want)
         own, pool = self._shared.read(self._scope(key)), self._shared.read(turn.pool)
         endpoint = self._shared.read(turn.endpoint)
-        by_circuit = circuit.free_at(endpoint.circuit, now)
+        by_circuit = circuit.free_at(endpoint.circuit, now) if want.tells else now
         rests = [scope.rests for scope in (own, pool)]
         by_rest, there = max(
-            ((rest.free_at(each, turn.model, now), each) for each in rests),
+            (
+                (rest.free_at(each, turn.model, now, probe=want.tells), each)
+                for each in rests
+            ),
             key=lambda one: one[0],
         )
         free_at = max(by_rest, by_circuit)
@@ -193,6 +197,17 @@ class Keyring:
             why += _in_brackets(endpoint.last_error)
         begin = max(free_at, pace.begin(_pace(pool, turn.model), now))
         return _Seen(turn, free_at, begin, why)
+
+    def spare(self, turn: Turn, want: Want, now: float) -> bool:
+        """Whether another key than this turn's is free now."""
+        others = (key for key in self.keys(want.provider) if key.id != turn.key.id)
+        return any(self._look(key, want, now).free_at <= now for key in others)
+
+    def elsewhere(self, turn: Turn) -> bool:
+        """Whether another key is for another model or place than this turn's."""
+        mine = (turn.key.model, turn.key.base_url)
+        keys = self.keys(turn.key.provider)
+        return any((key.model, key.base_url) != mine for key in keys)
 
     def stands(self, turn: Turn, now: float) -> bool:
         """Whether nobody was refused since it was given; else ask again.
@@ -228,7 +243,7 @@ class Keyring:
         organization = self._shared.read(own).organization
         return f"pool-{key.provider}-{organization}" if organization else own
 
-    def _reserve(self, turn: Turn, now: float) -> Turn | None:
+    def _reserve(self, turn: Turn, want: Want, now: float) -> Turn | None:
         """The same with its time, if it is still to be had; for a prober, alone."""
         found: list[float] = []
 
@@ -242,14 +257,14 @@ class Keyring:
                 return scope
             found.append(at)
             paces = {turn.model or ALL: pace.reserved(_pace(scope, turn.model), now)}
-            tried = rest.probing(scope, turn.model, now)
+            tried = rest.probing(scope, turn.model, now) if want.tells else scope
             return _with(tried, id=turn.pool, paces=tried.paces | paces)
 
         self._shared.update(turn.pool, change)
         if not found:
             return None
         given = msgspec.structs.replace(turn, at=found[0], asked=now)
-        return given if self._admitted(given, now) else None
+        return given if not want.tells or self._admitted(given, now) else None
 
     def _admitted(self, turn: Turn, now: float) -> bool:
         """Whether its endpoint may be called; where it is tried, by us alone."""

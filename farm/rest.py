@@ -133,9 +133,12 @@ def ended(rest: Rest, now: float) -> bool:
     return until(rest, now) <= now
 
 
-def free_at(rests: Mapping[str, Rest], model: str | None, now: float) -> float:
-    """When the next call for a model may go, be it to probe; infinite for never."""
-    return max((_free_at(rest, now) for rest in _for(rests, model)), default=now)
+def free_at(
+    rests: Mapping[str, Rest], model: str | None, now: float, *, probe: bool = True
+) -> float:
+    """When the next call for a model may go, if wanted to probe; infinite for never."""
+    when = _free_at if probe else until
+    return max((when(rest, now) for rest in _for(rests, model)), default=now)
 
 
 def _free_at(rest: Rest, now: float) -> float:

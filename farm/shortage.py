@@ -33,7 +33,7 @@ class Shortage:
 
     def _want(self, task: Task) -> Want | None:
         if task.credentials is not None:
-            return Want(task.credentials)
+            return Want(task.credentials, tells=False)
         return want_of(self._settings.agent(task.agent))
 
     def _later(self, want: Want, now: float) -> Later | None:

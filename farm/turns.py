@@ -66,18 +66,13 @@ def refused(job: Job, wanted: Want, turn: Turn, trouble: Trouble) -> Outcome:
     """Tell everybody; the attempt is put off until a key is free, which may be now."""
     now = time.time()
     error = Error(ERROR_KINDS[trouble.kind], trouble.message)
+    ring = ring_of(job)
     if trouble.kind in _OF_KEY and not turn.key.secret:
         return Outcome(Why.FAILED, error=error)  # a login is mended where it was made
-    ring_of(job).refused(turn, trouble, now)
-    later = ring_of(job).later(wanted, now)
-    if trouble.kind is Kind.BAD or (trouble.kind is Kind.NO_MODEL and later):
+    if trouble.kind is Kind.NO_MODEL and not ring.elsewhere(turn):
+        return Outcome(Why.FAILED, error=error)  # the agent's fault, not the key's
+    ring.refused(turn, trouble, now)
+    if trouble.kind is Kind.BAD:
         return Outcome(Why.FAILED, error=error)
+    later = ring.later(wanted, now)
     return _put_off(later.until if later else None, error)
-
-
-def has_another(job: Job, wanted: Want, turn: Turn) -> bool:
-    """Whether there is another key to try if this one is refused."""
-    others = [
-        key for key in ring_of(job).keys(wanted.provider) if key.id != turn.key.id
-    ]
-    return bool(others) and ring_of(job).later(wanted, time.time()) is None

@@ -85,7 +85,7 @@ def test_a_key_that_rests_for_nobody_is_given_at_once(make: Make) -> None:
 def test_without_a_key_only_people_can_help(make: Make) -> None:
     later = later_of(make(""))
     assert later.until is None
-    assert later.why.startswith("no key: ACME_API_KEY is not set")
+    assert later.why == "it needs a key: set ACME_API_KEY where workers are started"
 
 
 def test_who_can_do_without_a_key_needs_none(make: Make) -> None:
@@ -395,3 +395,53 @@ def test_records_that_somebody_deletes_or_damages_cost_a_call_and_no_more(
         path.unlink()
     ring.refused(again, rate(50), NOW)
     assert later_of(ring).until == NOW + 50
+
+
+# -- those who tell nothing, and other keys -------------------------------------------
+
+
+def test_who_does_not_tell_how_it_fared_is_not_sent_to_probe(make: Make) -> None:
+    ring = make()
+    ring.refused(turn_of(ring), say(Kind.SPENT), NOW)
+    quiet = msgspec.structs.replace(WANT, tells=False)
+
+    assert later_of(ring, NOW + 2 * HOUR, quiet).until is None
+    assert turn_of(ring, NOW + 2 * HOUR).key.id == "acme-1"  # who tells may
+
+
+def test_a_spare_key_is_another_one_that_is_free(make: Make) -> None:
+    ring = make("ab")
+    one, other = turn_at(ring, "acme-1"), turn_at(ring, "acme-2")
+    assert ring.spare(one, WANT, NOW)
+    ring.refused(other, rate(60), NOW)
+
+    assert not ring.spare(one, WANT, NOW)
+    assert ring.spare(other, WANT, NOW)
+
+
+def test_elsewhere_is_a_key_for_another_model_or_place(make: Make) -> None:
+    alike, other = make("ab"), make("ab", ACME_MODEL_2="small")
+
+    assert not alike.elsewhere(turn_at(alike, "acme-1"))
+    assert other.elsewhere(turn_at(other, "acme-1"))
+
+
+def test_who_only_looks_knows_keys_by_what_others_have_recorded(
+    make: Make, project: Project
+) -> None:
+    assert Keyring.as_recorded(project).later(WANT, NOW) is not None  # nobody's
+    ring = make()
+    turn = turn_of(ring)
+    assert Keyring.as_recorded(project).later(WANT, NOW) is None
+    ring.refused(turn, rate(60), NOW)
+    later = Keyring.as_recorded(project).later(WANT, NOW)
+
+    assert later is not None
+    assert later.until == NOW + 60
+    assert later.why.startswith("acme-1 cools down until")
+
+
+def test_a_key_goes_where_it_is_good_and_not_where_an_agent_is(make: Make) -> None:
+    turn = turn_of(make(ACME_BASE_URL_1="https://gateway.example"))
+
+    assert turn.base_url == "https://gateway.example"

@@ -24,6 +24,7 @@ class Ring:
     def __init__(self, *answers: Turn | Later, later: Later | None = None) -> None:
         self.answers = list(answers)
         self.is_later = later
+        self.is_elsewhere = False  # whether another key is for another model
         self.heard: list[Kind] = []
 
     def ask(self, _want: Want, _now: float) -> Turn | Later:
@@ -31,6 +32,9 @@ class Ring:
 
     def later(self, _want: Want, _now: float) -> Later | None:
         return self.is_later
+
+    def elsewhere(self, _turn: Turn) -> bool:
+        return self.is_elsewhere
 
     def refused(self, _turn: Turn, trouble: Trouble, _now: float) -> None:
         self.heard.append(trouble.kind)
@@ -125,18 +129,21 @@ def test_with_another_key_free_it_is_put_off_to_no_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "later", "why"),
+    ("kind", "elsewhere", "why", "heard"),
     [
-        (Kind.BAD, None, Why.FAILED),
-        (Kind.NO_MODEL, Later(None, "no"), Why.FAILED),
-        (Kind.NO_MODEL, None, Why.THROTTLED),
+        (Kind.BAD, False, Why.FAILED, [Kind.BAD]),
+        (Kind.NO_MODEL, False, Why.FAILED, []),
+        (Kind.NO_MODEL, True, Why.THROTTLED, [Kind.NO_MODEL]),
     ],
 )
-def test_what_no_key_can_help_fails(kind: Kind, later: Later | None, why: Why) -> None:
-    ring = Ring(later=later)
+def test_what_no_key_can_help_fails(
+    kind: Kind, elsewhere: bool, why: Why, heard: list[Kind]
+) -> None:
+    ring = Ring()
+    ring.is_elsewhere = elsewhere
     outcome = turns.refused(job_with(ring), WANT, turn(), Trouble(kind, "No."))
 
-    assert outcome.why is why
+    assert (outcome.why, ring.heard) == (why, heard)
 
 
 @pytest.mark.parametrize("kind", [Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL])

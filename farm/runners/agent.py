@@ -115,7 +115,7 @@ def _with_key(job: Job, call: _Call, turn: Turn) -> _Call:
     env = keys.without(call.env, turn.key.provider)
     env = {n: v for n, v in env.items() if n not in call.preset.LOGIN}
     env |= call.preset.variables(turn.key)
-    if call.want is not None and turns.has_another(job, call.want, turn):
+    if call.want is not None and turns.ring_of(job).spare(turn, call.want, time.time()):
         env |= call.preset.HURRY
     return call._replace(env=env, secrets=(*call.secrets, turn.key.secret))
 

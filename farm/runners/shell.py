@@ -40,7 +40,7 @@ def _key(job: Job, provider: str) -> Key | Outcome:
     from farm.keyring import Want  # noqa: PLC0415 - most commands need no key
     from farm.turns import take  # noqa: PLC0415 - as above
 
-    turn = take(job, Want(provider=provider))
+    turn = take(job, Want(provider, tells=False))
     return turn if isinstance(turn, Outcome) else turn.key
 
 
