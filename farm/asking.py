@@ -19,7 +19,7 @@ import httpx2
 import msgspec
 
 from farm.agent import Agent
-from farm.backoff import full_jitter
+from farm.backoff import AdaptiveBackoff
 from farm.errors import ConfigError, TaskFileError
 from farm.formats import Answer, messages, openai
 from farm.job import Job, prompt_of
@@ -39,7 +39,7 @@ class _Patience:
 
     def __init__(self) -> None:
         self._until = time.monotonic() + MOST_INLINE
-        self.tries = 0
+        self._backoff = AdaptiveBackoff(_FIRST, _LONGEST)
 
     def lasts(self, until: float) -> bool:
         """Whether a wait until then, POSIX seconds, is still within it."""
@@ -47,8 +47,8 @@ class _Patience:
 
     def pause(self) -> float:
         """Seconds before the next try of a call that brought no answer."""
-        self.tries += 1
-        return full_jitter(self.tries, _FIRST, _LONGEST)
+        self._backoff.record_failure()
+        return self._backoff.get_delay()
 
 
 async def answer(job: Job, agent: Agent, http: httpx2.AsyncClient) -> Outcome:

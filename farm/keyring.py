@@ -398,8 +398,9 @@ def _ask_at(best: _Seen, now: float) -> float | None:
 
 
 def _why(key: Key, found: Rest | None, now: float) -> str:
-    said = found.said if found else ""
-    return f"{key.id} {rest.words(found, now)}{_in_brackets(said)}"
+    """Short, for every task that waits says it; `farm keys` has the provider's words."""
+    reason = found.reason if found and found.until is not None else None
+    return f"{key.id} {rest.words(found, now)}{_in_brackets(reason)}"
 
 
 def _in_brackets(said: str | None) -> str:

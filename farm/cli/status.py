@@ -132,14 +132,15 @@ def headline(report: Report, left: float | None) -> str:
     return ", ".join(parts)
 
 
-def _section(title: str, rows: Sequence[Sequence[str]], total: int) -> Iterator[str]:
+def _section(title: str, rows: Sequence[Sequence[str]], more: int) -> Iterator[str]:
+    """Rows under a title, and how many more there are."""
     if not rows:
         return
     yield ""
     yield title
     yield from (f"  {line}" for line in table(rows))
-    if total > len(rows):
-        yield f"  and {total - len(rows)} more"
+    if more > 0:
+        yield f"  and {more} more"
 
 
 def _failures(report: Report, now: float) -> Iterator[str]:
@@ -154,7 +155,7 @@ def _failures(report: Report, now: float) -> Iterator[str]:
         for failure in failed[:MOST_ROWS]
     ]
     total = sum(report.counts[status] for status in FAILURES)
-    yield from _section("Needs attention", rows, total)
+    yield from _section("Needs attention", rows, total - len(rows))
     if failed and (skipped := report.counts[Status.SKIPPED]):
         yield f"  {counted(skipped, 'task')} skipped because of these: farm retry runs both again"
 
@@ -167,7 +168,7 @@ def _ago(finished: str, now: float) -> str:
 def _unusable(report: Report) -> Iterator[str]:
     every = sorted(report.unusable.items())
     rows = [(f"tasks/{plain(name)}", plain(why)) for name, why in every[:MOST_ROWS]]
-    return _section("Cannot be tasks", rows, len(every))
+    return _section("Cannot be tasks", rows, len(every) - len(rows))
 
 
 def _running(report: Report) -> Iterator[str]:
@@ -181,7 +182,7 @@ def _running(report: Report) -> Iterator[str]:
         )
         for run in report.running[:MOST_ROWS]
     ]
-    return _section("Running", rows, len(report.running))
+    return _section("Running", rows, len(report.running) - len(rows))
 
 
 def progress(run: Running) -> str:
@@ -194,11 +195,18 @@ def progress(run: Running) -> str:
 
 
 def _waiting(report: Report, now: float) -> Iterator[str]:
-    rows = []
-    for waits in report.waiting[:MOST_ROWS]:
-        until = f" (until {moment(posix(waits.until), now)})" if waits.until else ""
-        rows.append((plain(waits.id), f"{plain(waits.why)}{until}"))
-    return _section("Waiting", rows, len(report.waiting))
+    """One row for all that wait for the very same thing."""
+    alike: dict[str, list[str]] = {}
+    for waits in report.waiting:
+        until = moment(posix(waits.until), now) if waits.until else ""
+        told = "" if until in waits.why else f" (until {until})"
+        alike.setdefault(f"{plain(waits.why)}{told}", []).append(plain(waits.id))
+    rows, shown = [], 0
+    for why, ids in list(alike.items())[:MOST_ROWS]:
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        rows.append((f"{ids[0]}{more}", why))
+        shown += len(ids)
+    return _section("Waiting", rows, len(report.waiting) - shown)
 
 
 def _unwell(report: Report) -> Iterator[str]:
@@ -206,4 +214,4 @@ def _unwell(report: Report) -> Iterator[str]:
     rows = [
         (plain(w.name), plain(w.health)) for w in report.workers if w.health != "well"
     ]
-    return _section("Workers", rows[:MOST_ROWS], len(rows))
+    return _section("Workers", rows[:MOST_ROWS], len(rows) - MOST_ROWS)

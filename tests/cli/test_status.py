@@ -185,7 +185,7 @@ def test_names_that_cannot_be_tasks_are_shown_with_the_reason() -> None:
     [
         ("Cannot be tasks", {"unusable": {f"{i}.json": "w" for i in range(12)}}),
         ("Running", {"running": [Running(f"{i}", "w", 1, "", 1) for i in range(12)]}),
-        ("Waiting", {"waiting": [Waits(f"{i}", "w") for i in range(12)]}),
+        ("Waiting", {"waiting": [Waits(f"{i}", f"w{i}") for i in range(12)]}),
         ("Workers", {"workers": [worker(f"{i}", health="ill") for i in range(12)]}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -197,6 +197,14 @@ def test_each_section_has_at_most_ten_rows_and_counts_the_rest(
 
     assert len(lines) == MOST_ROWS + 1
     assert lines[-1] == "and 2 more"
+
+
+def test_tasks_that_wait_for_the_same_are_one_row() -> None:
+    waiting = [Waits(f"{i}", "all keys rest") for i in range(2000)]
+    waiting += [Waits("x", "it needs a")]
+
+    lines = shown("Waiting", waiting=waiting)
+    assert lines == ["0 and 1999 more all keys rest", "x it needs a"]
 
 
 # -- what runs, what waits -------------------------------------------------------------
