@@ -6,11 +6,14 @@ import click
 import msgspec
 
 from farm.cli.common import JSON_OPTION, PROJECT_OPTION, Place, example, read_project
-from farm.errors import TaskFileError, UsageError
+from farm.config import Settings, load_settings
+from farm.errors import ConfigError, TaskFileError, UsageError
 from farm.listing import Listing
+from farm.locate import value_place
 from farm.look import read_look
 from farm.needs import Needs, circle_fault, circles
 from farm.project import Project
+from farm.task import Task
 from farm.words import plain
 
 
@@ -29,8 +32,9 @@ def command(
 ) -> int:
     """Say what is wrong with task files, without running them.
 
-    The words are those of the result that a worker would write. Without FILE,
-    every task file of the project. Exit code 1 if anything is wrong.
+    The words are those of the result that a worker would write; prompts that nobody
+    answers are said, too. Without FILE, every task file of the project. Exit code 1 if
+    anything is wrong.
     """
     start = os.path.dirname(os.path.abspath(files[0])) if files else os.getcwd()
     there = read_project(place.find(project, start))
@@ -81,17 +85,36 @@ def _fault(where: str, error: TaskFileError) -> Fault:
     return Fault(where, error.line, error.column, error.message, said)
 
 
+def _without_agent(
+    project: Project, settings: Settings, task_id: str, task: Task
+) -> TaskFileError | None:
+    """What is wrong with a prompt that nobody answers."""
+    if task.kind != "prompt":
+        return None
+    try:
+        settings.agent(task.agent)
+    except ConfigError as error:
+        text = project.read_task(task_id).raw.decode()
+        return TaskFileError(str(error), *value_place(text, ("agent",)))
+    return None
+
+
 def check(project: Project, listing: Listing, wanted: set[str] | None) -> list[Fault]:
     """Every fault: in files, in names, in what needs what."""
     tasks, results = listing.tasks(), listing.results()
+    settings = load_settings(project.settings, os.environ, {})
     found: dict[str, TaskFileError] = {}
     wanted_needs = {}
     for task_id in sorted(tasks):
         look = read_look(project, task_id)
         if look is not None and look.fault is not None:
             found[task_id] = look.fault
-        elif look is not None:
-            wanted_needs[task_id] = look.task.needs if look.task else ()
+        elif look is not None and look.task is not None:
+            wanted_needs[task_id] = look.task.needs
+            if (
+                fault := _without_agent(project, settings, task_id, look.task)
+            ) is not None:
+                found[task_id] = fault
     needs = Needs(tasks, results, lambda _: None)
     for circle in circles(wanted_needs, needs):
         found |= dict.fromkeys(circle, circle_fault(circle))

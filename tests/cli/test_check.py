@@ -111,3 +111,15 @@ def test_it_writes_nothing(run: Run, tmp_path: Path) -> None:
     run("check", "-C", tmp_path, "--json")
 
     assert [path.name for path in tmp_path.rglob("*")] == ["tasks", "a.json"]
+
+
+def test_a_prompt_that_nobody_answers_is_a_fault_at_its_place(
+    run: Run, project: Project
+) -> None:
+    Path(project.settings).write_text('[agents.ask]\nkind = "messages"\n')
+    drop(project, "a", '{"prompt": "Hello?", "agent": "ask"}')
+    drop(project, "b", '{"prompt": "Hello?",\n "agent": "asl"}')
+    (fault,) = check(run, project)
+
+    assert (fault["file"], fault["line"], fault["column"]) == ("tasks/b.json", 2, 11)
+    assert fault["message"] == 'farm.toml has no agent "asl", did you mean `ask`?'
