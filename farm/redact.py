@@ -8,7 +8,7 @@ A secret is found in every form that programs are known to write it in (`_forms`
 it is; as a URL, a form or JSON has it, also JSON in JSON; in base64, standard or
 URL-safe, also inside of a longer text that was encoded with it, and broken into lines of
 64 letters or more, which JSON may write as `\\n`. A letter of base64 that it shares with
-its neighbour stays: up to four bits of its first and last byte. Of two that overlap, the
+a neighbour stays: up to four bits of its first and last byte. Of two that overlap, the
 one that begins first is taken out, which cuts the other.
 
 Not found is what no such program writes: some letters escaped and others like them not,
@@ -204,13 +204,18 @@ def _forms(secret: bytes) -> Iterator[bytes]:
 
 
 def _in_base64(secret: bytes) -> Iterator[bytes]:
-    """The letters that are its own, with 0, 1 or 2 bytes encoded together with it."""
+    """The letters that are its own, with 0, 1 or 2 bytes encoded together with it.
+
+    Also to their padded end: nothing may follow in what was encoded.
+    """
     for before in range(3):
         whole = binascii.b2a_base64(bytes(before) + secret, newline=False)
-        core = whole[-(-8 * before // 6) : 8 * (before + len(secret)) // 6]
-        yield core
-        yield core.translate(_URL_SAFE)
-        yield core.replace(b"/", rb"\/")
+        bits = 8 * (before + len(secret))
+        for last in (len(whole), bits // 6):
+            core = whole[-(-8 * before // 6) : last]
+            yield core
+            yield core.translate(_URL_SAFE)
+            yield core.replace(b"/", rb"\/")
 
 
 def _in_url(text: bytes) -> Iterator[bytes]:
