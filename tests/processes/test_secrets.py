@@ -295,11 +295,13 @@ def test_a_key_that_others_may_read_lets_nobody_start(
 def test_what_is_told_about_a_key_is_no_secret() -> None:
     url = "https://api.example/some-place"
     told = {"DEMO_BASE_URL_1": url, "DEMO_MODEL_1": "model-of-some-size"}
-    taken = Secrets({**told, "DEMO_PASSWORD_FILE": "/run/my/password"})
+    environ = {**told, "DEMO_PASSWORD_FILE": "/run/my/password"}
+    taken = Secrets.take(environ)
 
     assert taken.redactor is None
-    assert taken.given(told) == ()
-    assert taken.back_into({})["DEMO_BASE_URL_1"] == url
+    assert taken.given([*told, "DEMO_PASSWORD_FILE"]) == ()
+    assert environ == told
+    assert taken.back_into(environ)["DEMO_PASSWORD_FILE"] == "/run/my/password"
 
 
 def test_verbs_show_no_value_of_env(farm: Farm) -> None:
