@@ -5,6 +5,8 @@
     ring.stands(turn, now)           -> bool    asked just before the call
     ring.succeeded(turn, headers, now)
     ring.refused(turn, trouble, now)
+    ring.turn(key, want)             -> Turn    what a call would count for
+    ring.records(turn)                          what is known of that
 
 All processes of a project share one answer, through `farm.credentials`: who is refused
 makes everybody rest, and who is given a turn has moved the pace for all. A turn is
@@ -17,7 +19,7 @@ old, which costs a refused call.
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -80,6 +82,14 @@ class Later(msgspec.Struct, frozen=True):
     why: str
 
 
+class Records(NamedTuple):
+    """All that may keep one call from going."""
+
+    key: Scope
+    pool: Scope  #: the key's own if it shares its limits with none
+    endpoint: Scope
+
+
 class _Seen(msgspec.Struct, frozen=True):
     """One key and all that keeps it from being used now."""
 
@@ -112,20 +122,10 @@ class Keyring:
 
     def _introduce(self, key: Key) -> None:
         """Give it a record of its own, so that people see it before its first call."""
-        mark = key.fingerprint(self._shared.salt())
-        name = f"{key.id}.{mark}"
-        self._scopes[key.id] = name
-
-        def change(scope: Scope) -> Scope:
-            return _with(
-                scope,
-                provider=key.provider,
-                pool=key.pool,
-                fingerprint=mark,
-                endpoint=f"endpoint-{_host(key.base_url)}" if key.base_url else None,
-            )
-
-        self._shared.update(name, change)
+        new = first_record(key, key.fingerprint(self._shared.salt()))
+        told = {name: getattr(new, name) for name in _TOLD}
+        self._scopes[key.id] = new.id
+        self._shared.update(new.id, lambda scope: _with(scope, **told))
 
     @classmethod
     def as_recorded(cls, project: Project) -> Self:
@@ -176,9 +176,8 @@ class Keyring:
         return Later(_ask_at(best, now), _sentence(seen, best, now))
 
     def _look(self, key: Key, want: Want, now: float) -> _Seen:
-        turn = self._turn(key, want)
-        own, pool = self._shared.read(self._scope(key)), self._shared.read(turn.pool)
-        endpoint = self._shared.read(turn.endpoint)
+        turn = self.turn(key, want)
+        own, pool, endpoint = self.records(turn)
         by_circuit = circuit.free_at(endpoint.circuit, now) if want.tells else now
         rests = [scope.rests for scope in (own, pool)]
         by_rest, there = max(
@@ -214,13 +213,14 @@ class Keyring:
 
         A turn may lie a minute ahead, and calls that go into a rest are all refused.
         """
-        scopes = [self._shared.read(s) for s in (self._scope(turn.key), turn.pool)]
-        if any(rest.is_news(scope.rests, turn.model, turn.asked) for scope in scopes):
+        own, pool, endpoint = self.records(turn)
+        if any(rest.is_news(s.rests, turn.model, turn.asked) for s in (own, pool)):
             return False
-        known = self._shared.read(turn.endpoint).circuit
+        known = endpoint.circuit
         return known.since < turn.asked or circuit.free_at(known, now) <= now
 
-    def _turn(self, key: Key, want: Want) -> Turn:
+    def turn(self, key: Key, want: Want) -> Turn:
+        """What a call with this key would be; its time is not reserved."""
         # A key is good where its owner says; to send it elsewhere would give it away.
         url = key.base_url or want.base_url or _URLS.get(want.provider, "")
         return Turn(
@@ -229,19 +229,21 @@ class Keyring:
             base_url=url.rstrip("/"),
             at=0.0,
             pool=self._pool(key),
-            endpoint=self._endpoints.get(key.id) or f"endpoint-{_host(url)}",
+            endpoint=self._endpoints.get(key.id) or _endpoint(url),
         )
+
+    def records(self, turn: Turn) -> Records:
+        """What is known now of the key, the pool and the endpoint of a call."""
+        scopes = (self._scope(turn.key), turn.pool, turn.endpoint)
+        return Records(*map(self._shared.read, scopes))
 
     def _scope(self, key: Key) -> str:
         return self._scopes.get(key.id, key.id)
 
     def _pool(self, key: Key) -> str:
         """Where its limits are kept: by what people or responses say, or its own."""
-        if key.pool is not None:
-            return f"pool-{key.provider}-{key.pool}"
-        own = self._scope(key)
-        organization = self._shared.read(own).organization
-        return f"pool-{key.provider}-{organization}" if organization else own
+        known = self._shared.read(self._scope(key))
+        return pool_of(_with(known, provider=key.provider, pool=key.pool))
 
     def _reserve(self, turn: Turn, want: Want, now: float) -> Turn | None:
         """The same with its time, if it is still to be had; for a prober, alone."""
@@ -375,6 +377,36 @@ class Keyring:
         known = self._shared.read(scope)
         if change(known) is not known:
             self._shared.update(scope, change)
+
+
+_TOLD = ("provider", "pool", "fingerprint", "endpoint")  # by the environment
+
+
+def first_record(key: Key, fingerprint: str) -> Scope:
+    """What the environment tells of a key."""
+    return Scope(
+        id=f"{key.id}.{fingerprint}",
+        provider=key.provider,
+        pool=key.pool,
+        fingerprint=fingerprint,
+        endpoint=_endpoint(key.base_url) if key.base_url else None,
+    )
+
+
+def pool_of(key: Scope) -> str:
+    """The id of the record where a key's limits are kept, by its own record."""
+    name = key.pool or key.organization
+    return f"pool-{key.provider}-{name}" if name else key.id
+
+
+def endpoint_of(key: Scope) -> str | None:
+    """The id of the record of a key's endpoint, where its agent names no other."""
+    url = _URLS.get(key.provider)
+    return key.endpoint or (_endpoint(url) if url else None)
+
+
+def _endpoint(url: str) -> str:
+    return f"endpoint-{_host(url)}"
 
 
 def _newer(one: Scope, other: Scope | None) -> bool:

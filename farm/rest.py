@@ -204,6 +204,21 @@ def cleared(scope: Scope, model: str | None, began: float) -> Scope:
     return msgspec.structs.replace(scope, rests=kept) if kept != scope.rests else scope
 
 
+def reset(scope: Scope, now: float) -> Scope:
+    """A scope of which somebody says that nothing keeps it from work any more.
+
+    The next call may begin at once; how fast calls may follow each other was learnt
+    and stays, as does the last error.
+    """
+    free = {
+        model: msgspec.structs.replace(pace, tat=min(pace.tat, now))
+        for model, pace in scope.paces.items()
+    }
+    if not scope.rests and scope.circuit == Circuit() and free == scope.paces:
+        return scope
+    return msgspec.structs.replace(scope, rests={}, circuit=Circuit(), paces=free)
+
+
 _HELP = {
     Kind.DEAD: "is not accepted: give it another value",
     Kind.FORBIDDEN: "has no permission for this model",
