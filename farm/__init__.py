@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from farm.health import WorkerHealthState
     from farm.locking import TaskLock
     from farm.manager import TaskStateManager
+    from farm.rotation import APICredential, APIRotationState
     from farm.sessions import ParallelSessionManager
     from farm.work import work_stealing_loop
 
 __all__ = [
+    "APICredential",
+    "APIRotationState",
     "AdaptiveBackoff",
     "ParallelSessionManager",
     "TaskLock",
@@ -27,6 +30,8 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
+    "APICredential": "farm.rotation",
+    "APIRotationState": "farm.rotation",
     "AdaptiveBackoff": "farm.backoff",
     "ParallelSessionManager": "farm.sessions",
     "TaskLock": "farm.locking",
