@@ -6,13 +6,14 @@ read completes to nothing.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from farm.errors import FarmError, UsageError
-from farm.project import RESULT, TASK, find_project, id_fault
+from farm.project import RESULT, TASK, Project, find_project, id_fault
 
 if TYPE_CHECKING:  # every verb imports this module, and hardly one completes
     from click.shell_completion import CompletionItem
@@ -60,6 +61,21 @@ def complete_ids(
         return []
 
 
+def complete_keys(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    """Ids of keys, pools and endpoints that begin with what was typed."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - see above
+
+    try:
+        scopes = Project(_root(context)).scopes()
+    except (OSError, FarmError):
+        return []
+    # Of a key there may be several values, with a fingerprint each.
+    ids = {re.sub(r"\.[0-9a-f]{12}\Z", "", scope) for scope in scopes}
+    return [CompletionItem(i) for i in sorted(ids) if i.startswith(incomplete)][:MOST]
+
+
 def _find(tasks: str, incomplete: str) -> list[str]:
     found = list(_begin(tasks, incomplete))
     # A shell takes a single word for complete; a folder is not, what is in it may be.
@@ -69,10 +85,12 @@ def _find(tasks: str, incomplete: str) -> list[str]:
 
 
 def _root(context: click.Context) -> str:
-    named = context.params.get("project")
-    if named is None and context.parent is not None:
-        named = context.parent.params.get("project")
-    return named or find_project(os.getcwd())
+    here: click.Context | None = context
+    while here is not None:
+        if named := here.params.get("project"):
+            return str(named)
+        here = here.parent
+    return find_project(os.getcwd())
 
 
 def _begin(tasks: str, incomplete: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ VERBS = (
     "pause",
     "resume",
     "workers",
+    "keys",
     "scale",
     "drain",
     "unlock",
