@@ -4,78 +4,73 @@
     redactor.clean(data), redactor.clean_text(text), redactor.clean_json(raw)
     stream = redactor.stream()          # stream.feed(chunk) ..., stream.close()
 
-A secret is found as it is; in base64, standard or URL-safe, also inside of a longer
-text that was encoded with it; with any of its bytes as `%XX` or as JSON writes them; and
-broken over lines, as `base64` does it. Whatever overlaps becomes one word, which tells
-neither length nor end. Not found is what was changed otherwise (hex, reversed, cut in
-two), and a secret of less than 8 bytes is not looked for: it would be found everywhere.
+A secret is found in every form that programs are known to write it in (`_forms`): as
+it is; as a URL, a form or JSON has it, also JSON in JSON; in base64, standard or
+URL-safe, also inside of a longer text that was encoded with it, and broken into lines of
+64 letters or more, which JSON may write as `\\n`. A letter of base64 that it shares with
+a neighbour stays: up to four bits of its first and last byte. Of two that overlap, the
+one that begins first is taken out, which cuts the other.
+
+Not found is what no such program writes: some letters escaped and others like them not,
+hex, reversed, cut in two. A secret of less than 8 bytes is not looked for: it would be
+found everywhere.
 
 A stream holds back what could be the beginning of a secret, and passes on all else at
-once. However a text is split into chunks, the same comes out.
+once (of base64 with line breaks it may hold some letters more). However a text is split
+into chunks, the same comes out.
 
-How: the text is searched as it is, and as it is `_Seen` where each escape stands for
-the byte that it means and line breaks are left out. What cannot hold a secret (by far
-the most) is searched at the speed of `bytes.find`, and not seen any closer.
+How: each form is a literal needle. A text that has no part of one (`_signs`), by far the
+most, is only searched for those, at the speed of `bytes.find`. Any other goes through
+one pattern of all needles, which is compiled when it is first needed.
 """
 
 import binascii
 import re
-from bisect import bisect_left, bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
-from itertools import chain
+from functools import cached_property
 
 import orjson
 
 WORD = b"[secret]"
 SHORTEST = 8  # bytes; a shorter secret would be found everywhere
-_PIECE = 1 << 16  # bytes; as much of a long text is looked at in one go
-_BREAKS = b"\r\n"
-_BREAK = re.compile(rb"[\r\n]")
-_KINDS = {
-    b"%": re.compile(rb"[\r\n]|%[0-9A-Fa-f]{2}"),
-    b"\\": re.compile(rb'[\r\n]|\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt])'),
-}
-_ESCAPE = re.compile(rb'%[0-9A-Fa-f]{2}|\\(?:u[0-9A-Fa-f]{4}|["\\/bfnrt])')
-_UNFINISHED = re.compile(rb"(?:%[0-9A-Fa-f]?|\\(?:u[0-9A-Fa-f]{0,3})?)\Z")
-#: after all characters of base64 that are the secret's alone: one more, and the padding
-_REST = re.compile(
-    rb"(?:[\r\n]{0,2}(?:[\w+/-]|%2[BFbf]))?(?:[\r\n]{0,2}(?:=|%3[Dd])){0,2}", re.ASCII
-)
-_MOST_BREAKS = 2  # in `_REST`, between two characters
+_SIGN = 32  # letters; of two such parts next to each other a line break spares one
+_BREAK = rb"\n|\\n|\r\n|\\r\\n"
+_MOST_BREAK = 4  # bytes of it
+_BREAKS = re.compile(_BREAK)
+_HALF_BREAK = re.compile(rb"(?:\\r|\r)?\\?\Z")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
+#: what some encoders for URLs escape: Python's quote without and with "/", JavaScript's
+_ESCAPED = (
+    rb"[^\w.~-]",
+    rb"[^\w.~/-]",
+    rb"[^\w.~!*'()-]",
+    rb"[^\w.~!*'();/?:@&=+$,#-]",
+)
 
 
 class Redactor:
     """Knows some secrets; without any it returns what it gets. Has no repr of them."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        raw = {s.encode("utf-8", "surrogateescape").strip() for s in secrets}
-        forms = dict(chain.from_iterable(map(_forms, raw)))
-        self._needles = tuple(forms)
-        self._is_cut = frozenset(needle for needle, cut in forms.items() if cut)
-        #: raw bytes that one may take up, each as an escape, and some line breaks
-        self.longest = 8 * max(map(len, forms), default=0)
-        self._beginnings: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
-        for needle in forms:
-            for size in range(1, len(needle)):
-                self._beginnings[needle[size - 1]].append((size, needle))
-        for found in self._beginnings.values():
-            found.sort(reverse=True)
+        raw = {secret.encode("utf-8", "surrogateescape").strip() for secret in secrets}
+        known = [secret for secret in raw if len(secret) >= SHORTEST]
+        broken = {needle for secret in known for needle in _in_base64(secret)}
+        whole = {needle for secret in known for needle in _forms(secret)} - broken
+        self._broken = broken
+        self._needles = sorted(
+            whole | broken, key=lambda needle: (-len(needle), needle)
+        )
+        self._signs = {*whole, *(sign for needle in broken for sign in _signs(needle))}
+        self._most = max(map(len, self._needles), default=0)
+        #: bytes that one may take up, with a line break after each
+        self.longest = (1 + _MOST_BREAK) * self._most
 
     def __bool__(self) -> bool:
         return bool(self._needles)
 
     def clean(self, data: bytes) -> bytes:
-        """The same without secrets: the very same object if there are none."""
-        if len(data) < SHORTEST or self.is_plain(data):
-            return data
-        stream = self.stream()
-        pieces = [
-            stream.feed(data[at : at + _PIECE]) for at in range(0, len(data), _PIECE)
-        ]
-        return b"".join([*pieces, stream.close()])
+        """The same without secrets."""
+        return self._pattern.sub(WORD, data) if self._may_hold_one(data) else data
 
     def clean_text(self, text: str) -> str:
         """The same for text."""
@@ -110,40 +105,50 @@ class Redactor:
 
     # -- for a stream ------------------------------------------------------------
 
-    def is_plain(self, raw: bytes) -> bool:
-        """Whether, at a glance, no whole secret can be in there."""
-        if not self._needles:
-            return True
-        if b"%" in raw or b"\\" in raw:
-            return False
-        flat = raw.translate(None, _BREAKS)
-        return not any(needle in flat for needle in self._needles)
+    def find(self, raw: bytes) -> Iterable["re.Match[bytes]"]:
+        """Where secrets are, one after the other."""
+        return self._pattern.finditer(raw) if self._may_hold_one(raw) else ()
 
-    def spans(self, view: "_View") -> Iterator[tuple[int, int, bool]]:
-        """Where secrets lie in the raw text, and whether all of each is seen yet."""
-        for needle in self._needles:
-            for start, end in view.find(needle):
-                if end - start > self.longest:
-                    continue
-                if needle not in self._is_cut:
-                    yield start, end, end <= view.sound
-                    continue
-                found = _REST.match(view.raw, end)
-                stop = found.end() if found else end
-                yield start, stop, stop <= view.sound and not view.may_go_on(stop)
+    def beginning(self, raw: bytes) -> int:
+        """Where something begins that may become a secret."""
+        tail = raw[max(0, len(raw) - self.longest) :]
+        flat = _HALF_BREAK.sub(b"", _BREAKS.sub(b"", tail))
+        begin = len(tail) - self._begun(tail)
+        if len(flat) < len(tail) and (begun := self._begun(flat)):
+            # All breaks may lie in it; if not, its first letter comes later.
+            letter = flat[-begun : len(flat) - begun + 1]
+            begin = min(begin, tail.find(letter, len(flat) - begun))
+        return len(raw) - len(tail) + begin
 
-    def beginning(self, view: "_View") -> int:
-        """Where in the raw text something begins that may become a secret."""
-        size = len(view.raw)
-        begin = view.sound
-        for text, lies_at in view.texts():
-            for length, needle in self._beginnings.get(text[-1] if text else -1, ()):
-                if text.endswith(needle[:length]):
-                    at = view.floor(lies_at(len(text) - length))
-                    if size - at < self.longest:
-                        begin = min(begin, at)
-                        break
-        return begin
+    def _begun(self, text: bytes) -> int:
+        """How much of its end is the beginning of a needle."""
+        for found in self._first.finditer(text, max(0, len(text) - self._most + 1)):
+            end = text[found.start() :]
+            if any(needle.startswith(end, 0, -1) for needle in self._needles):
+                return len(end)
+        return 0
+
+    def _may_hold_one(self, raw: bytes) -> bool:
+        return any(sign in raw for sign in self._signs)
+
+    @cached_property
+    def _pattern(self) -> "re.Pattern[bytes]":
+        """All needles; of two that begin at one place the longer is found."""
+        between = b"(?:%b|)" % _BREAK  # quicker than `?`
+        patterns = (
+            between.join(re.escape(bytes([letter])) for letter in needle)
+            if needle in self._broken
+            else re.escape(needle)
+            for needle in self._needles
+        )
+        return re.compile(b"|".join(patterns))
+
+    @cached_property
+    def _first(self) -> "re.Pattern[bytes]":
+        """The first byte of a needle, if its second or the end of the text follows."""
+        pairs = {(needle[:1], needle[1:2]) for needle in self._needles}
+        letters = (rb"%b(?=%b|\Z)" % (*map(re.escape, pair),) for pair in sorted(pairs))
+        return re.compile(b"|".join(letters))
 
 
 class Stream:
@@ -152,186 +157,92 @@ class Stream:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._held = b""
-        self._covered = 0  # bytes of what is held that a word stands for already
 
     def feed(self, chunk: bytes) -> bytes:
         """What can be passed on, now that this has come."""
         if not self._redactor:
             return chunk
-        return self._pass_on(self._held + chunk, is_last=False)
+        raw = self._held + chunk
+        begin = self._redactor.beginning(raw)
+        out: list[bytes] = []
+        at = 0
+        for found in self._redactor.find(raw):
+            if found.start() >= begin:
+                break  # what begins before may grow over it
+            out += (raw[at : found.start()], WORD)
+            at = found.end()
+            begin = max(begin, at)
+        self._held = raw[begin:]
+        return b"".join((*out, raw[at:begin]))
 
     def close(self) -> bytes:
         """What is left: nothing more will come."""
-        return self._pass_on(self._held, is_last=True)
-
-    def _pass_on(self, raw: bytes, *, is_last: bool) -> bytes:
-        skipped = 0
-        if self._redactor.is_plain(raw):
-            skipped = max(0, len(raw) - self._redactor.longest)
-        view = _View(raw[skipped:])
-        spans = sorted(self._redactor.spans(view))
-        cut = len(raw)
-        if not is_last:
-            undecided = [start for start, _, is_whole in spans if not is_whole]
-            cut = min([self._redactor.beginning(view), *undecided]) + skipped
-        out, at = [], self._covered
-        for start, end, _ in spans:  # there are none if something was skipped
-            if start >= cut:
-                break
-            if start >= at:
-                out += [raw[at:start], WORD]
-            at = max(at, end)
-        out.append(raw[at:cut])
-        self._held, self._covered = raw[cut:], max(0, at - cut)
-        return b"".join(out)
+        held, self._held = self._held, b""
+        return self._redactor.clean(held)
 
 
-class _View:
-    """A text in every way that it may be meant: as it is, for a URL, for JSON.
+# -- what to look for ----------------------------------------------------------------
 
-    What comes after `sound` may be the beginning of an escape.
+
+def _signs(needle: bytes) -> Iterator[bytes]:
+    """Two parts: however it is broken into lines, one of them is whole."""
+    size = min(_SIGN, len(needle) // 2)
+    yield needle[:size]
+    yield needle[size : 2 * size]
+
+
+def _forms(secret: bytes) -> Iterator[bytes]:
+    """All that cannot be broken into lines."""
+    yield secret
+    yield from _in_url(secret)
+    for written in _in_json(secret.decode("utf-8", "replace")):
+        yield written.encode()
+        yield from (again.encode() for again in _in_json(written))
+    for core in _in_base64(secret):
+        yield from _in_url(core)
+
+
+def _in_base64(secret: bytes) -> Iterator[bytes]:
+    """The letters that are its own, with 0, 1 or 2 bytes encoded together with it.
+
+    Also to their padded end: nothing may follow in what was encoded.
     """
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-        kinds = [kind for sign, kind in _KINDS.items() if sign in raw]
-        self._seen = [_Seen(raw, kind) for kind in (_BREAK, *kinds)]
-        #: where escapes of any kind lie; they never overlap
-        self._lies = _Seen(raw, _ESCAPE).lies if kinds else [0]
-        unfinished = _UNFINISHED.search(raw, max(self._lies[-1], len(raw) - 5))
-        self.sound = unfinished.start() if unfinished else len(raw)
-
-    def texts(self) -> Iterator[tuple[bytes, Callable[[int], int]]]:
-        """Each without what may be half an escape, and where in `raw` its bytes are."""
-        yield self.raw, int
-        for seen in self._seen:
-            size = len(seen.text) - (len(self.raw) - self.sound)
-            yield seen.text[:size], seen.begin
-
-    def find(self, needle: bytes) -> Iterator[tuple[int, int]]:
-        """Where it lies in `raw`; twice, perhaps."""
-        size = len(needle)
-        for at in _everywhere(needle, self.raw):
-            yield self.floor(at), self._ceiling(at + size)
-        for seen in self._seen:
-            for at in _everywhere(needle, seen.text):
-                begin, end = seen.begin(at), seen.end(at + size)
-                yield self.floor(begin), self._ceiling(end)
-
-    def may_go_on(self, at: int) -> bool:
-        """Whether what matched `_REST` up to here could have been longer."""
-        left = self.raw[at : self.sound]
-        return len(left) <= _MOST_BREAKS and not left.strip(_BREAKS)
-
-    def floor(self, at: int) -> int:
-        """The same place, or the beginning of the escape that it lies in."""
-        mark = bisect_right(self._lies, at) - 1
-        return self._lies[mark] if mark % 2 else at
-
-    def _ceiling(self, at: int) -> int:
-        """The same place, or the end of the escape that it lies in."""
-        mark = bisect_left(self._lies, at)
-        inside = mark % 2 == 0 and mark < len(self._lies)
-        return self._lies[mark] if inside else at
-
-
-class _Seen:
-    """A text with what is special replaced by what it means.
-
-    `seen` are places in it and `lies` the same places in the raw text: at odd
-    numbers the beginning of something special, at even ones its end.
-    """
-
-    def __init__(self, raw: bytes, special: "re.Pattern[bytes]") -> None:
-        self.seen, self.lies = [0], [0]
-        parts: list[bytes] = []
-        size = end = 0
-        for found in special.finditer(raw):
-            start, last = found.start(), end
-            end, means = found.end(), _meaning(found[0])
-            parts += (raw[last:start], means)
-            size += start - last
-            self.seen += (size, size + len(means))
-            self.lies += (start, end)
-            size += len(means)
-        self.text = b"".join([*parts, raw[end:]])
-
-    def begin(self, at: int) -> int:
-        """Where in the raw text the byte lies that is seen here."""
-        mark = bisect_right(self.seen, at) - 1
-        inside = 0 if mark % 2 else at - self.seen[mark]
-        return self.lies[mark] + inside
-
-    def end(self, at: int) -> int:
-        """Where in the raw text the byte before this one ends."""
-        mark = bisect_left(self.seen, at)
-        if mark < len(self.seen) and (mark % 2 == 0 or self.seen[mark] == at):
-            return self.lies[mark]
-        return self.lies[mark - 1] + at - self.seen[mark - 1]
-
-
-def _everywhere(needle: bytes, text: bytes) -> Iterator[int]:
-    at = text.find(needle)
-    while at >= 0:
-        yield at
-        at = text.find(needle, at + 1)
-
-
-@lru_cache(maxsize=4096)
-def _meaning(special: bytes) -> bytes:
-    """The bytes that an escape stands for; none for a line break, however written."""
-    if special[:1] == b"%":
-        means = bytes([int(special[1:], 16)])
-    else:  # Python knows the same ones as JSON, but for one
-        text = special.replace(rb"\/", b"/").decode("unicode_escape")
-        means = text.encode("utf-8", "surrogatepass")
-    return means.strip(_BREAKS)
-
-
-def _forms(secret: bytes) -> Iterator[tuple[bytes, bool]]:
-    """What to look for, and whether the last character of its base64 is shared."""
-    if len(secret) < SHORTEST:
-        return
-    yield secret, False
-    yield secret.translate(None, _BREAKS), False
-    yield _in_pairs(secret).translate(None, _BREAKS), False
-    for written in _written(secret):  # what stands before may hide its first escape
-        yield written, False
-    for before in range(3):  # so many bytes are encoded together with its first
+    for before in range(3):
         whole = binascii.b2a_base64(bytes(before) + secret, newline=False)
         bits = 8 * (before + len(secret))
-        alone = whole[-(-8 * before // 6) : bits // 6]
-        for written in (alone, *_in_url(alone)):
-            yield written, bits % 6 != 0
-        yield alone.translate(_URL_SAFE), bits % 6 != 0
-
-
-def _in_pairs(secret: bytes) -> bytes:
-    """As JSON's escapes say it: two of them for a character beyond U+FFFF."""
-    text = secret.decode("utf-8", "surrogateescape")
-    if text.isascii():
-        return secret
-    units = text.encode("utf-16-be", "surrogatepass")
-    pairs = (chr(a << 8 | b) for a, b in zip(units[::2], units[1::2], strict=True))
-    return "".join(pairs).encode("utf-8", "surrogatepass")
+        for last in (len(whole), bits // 6):
+            core = whole[-(-8 * before // 6) : last]
+            yield core
+            yield core.translate(_URL_SAFE)
+            yield core.replace(b"/", rb"\/")
 
 
 def _in_url(text: bytes) -> Iterator[bytes]:
-    for kept in (rb"[^\w.~-]", rb"[^\w.~/-]"):
+    for escaped in _ESCAPED:
         for digits in (b"%%%02X", b"%%%02x"):
-            yield re.sub(kept, lambda found, d=digits: d % found[0][0], text)
+            quoted = re.sub(escaped, _as(digits), text)
+            yield quoted
+            yield quoted.replace(b"%20", b"+")
 
 
-def _written(secret: bytes) -> Iterator[bytes]:
-    """As URLs and JSON usually have it."""
-    yield from _in_url(secret)
-    in_json = orjson.dumps(secret.decode("utf-8", "replace"))[1:-1].decode()
-    in_ascii = re.sub(r"[^\x00-\x7f]", _in_hex, in_json)
-    for text in (in_json, in_ascii):
-        yield text.encode()
-        yield text.replace("/", "\\/").encode()
+def _as(digits: bytes) -> "Callable[[re.Match[bytes]], bytes]":
+    return lambda found: digits % found[0][0]
 
 
-def _in_hex(character: "re.Match[str]") -> str:
-    """`\\u00e9` for an e with an accent."""
-    return re.sub("....", r"\\u\g<0>", character[0].encode("utf-16-be").hex())
+def _in_json(text: str) -> Iterator[str]:
+    """With and without other letters than ASCII; PHP escapes `/`, and Go `<>&`."""
+    written = orjson.dumps(text)[1:-1].decode()
+    for escaped in (r"[^\0-\uffff]{0}", r"[^\0-\x7f]", r"[<>&\u2028\u2029]"):
+        for digits in ("04x", "04X"):
+            coded = re.sub(
+                escaped, lambda found, d=digits: _units(found[0], d), written
+            )
+            yield coded
+            yield coded.replace("/", r"\/")
+
+
+def _units(letter: str, digits: str) -> str:
+    r"""`\u00e9` for an e with an accent; two of them beyond U+FFFF."""
+    raw = letter.encode("utf-16-be")
+    units = (raw[at] << 8 | raw[at + 1] for at in range(0, len(raw), 2))
+    return "".join(rf"\u{unit:{digits}}" for unit in units)

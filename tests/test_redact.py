@@ -199,6 +199,15 @@ def test_what_cannot_begin_a_secret_is_passed_on_at_once() -> None:
     assert stream.close() == b""
 
 
+def test_a_secret_is_found_letter_by_letter_after_what_looks_like_its_beginning() -> (
+    None
+):
+    key = "aab" + secrets.token_hex()
+    redactor = Redactor([key])
+
+    assert streamed(redactor, f"a{key}".encode(), [*range(99)]) == b"a" + WORD
+
+
 def test_the_beginning_of_a_secret_is_told_if_no_more_comes() -> None:
     key = secrets.token_hex()
     stream = Redactor([key]).stream()
