@@ -88,3 +88,12 @@ def test_the_last_words_may_be_half_a_secret(log: int) -> None:
         say(pump, f'printf "%s" "{KEY[:10]}"').wait()
 
     assert (written(log).decode() == KEY[:10]) is True
+
+
+def test_what_its_thread_has_not_read_is_carried_at_the_end(log: int) -> None:
+    with Pump([log], Redactor([KEY])) as pump:
+        os.eventfd_write(pump._stop, 1)  # as if the end came at this moment
+        pump._thread.join()
+        say(pump, 'printf "the rest $KEY"').wait()
+
+    assert (written(log) == b"the rest [secret]") is True
