@@ -27,8 +27,6 @@ from farm.child import Child, Command, Exit
 from farm.errors import MACHINE
 from farm.job import Job
 from farm.ledger import Child as ChildLine
-from farm.pump import Pump
-from farm.redact import Redactor
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 
@@ -87,7 +85,7 @@ def not_started(job: Job, name: str, error: OSError | ValueError) -> Outcome:
         message = f"cannot start {name}: {words}"
         why, told = Why.FAILED, Error("spawn", message, type=type(error).__name__)
     # Something is there if it ran and only the ledger took no note of it.
-    there = [p if os.path.exists(p) else None for p in map(job.log, _SUFFIXES)]
+    there = [p if os.path.isfile(p) else None for p in map(job.log, _SUFFIXES)]
     return Outcome(why, error=told, stdout=there[0], stderr=there[1])
 
 
@@ -129,10 +127,12 @@ def _close_logs(paths: list[str], fds: list[int]) -> list[str | None]:
 
 def _printing(job: Job, plan: Plan, logs: list[int]) -> tuple[Why, Exit, Error | None]:
     """Into the logs; through a pump if there are secrets to keep out of them."""
-    redactor = Redactor(plan.secrets) if plan.secrets else None
-    if not redactor:
+    if not plan.secrets:
         return _execute(job, plan, *logs)
-    with Pump(logs, redactor) as pump:
+    from farm.pump import Pump  # noqa: PLC0415 - most commands have no secrets
+    from farm.redact import Redactor  # noqa: PLC0415 - as above
+
+    with Pump(logs, Redactor(plan.secrets)) as pump:
         return _execute(job, plan, *pump.ends)
 
 

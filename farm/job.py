@@ -22,6 +22,7 @@ from farm.capture import Capture
 from farm.claim import Claim
 from farm.config import Settings
 from farm.errors import MACHINE, TaskFileError
+from farm.keys import in_files
 from farm.process import Mark
 from farm.project import Project
 from farm.result import Error, Outcome
@@ -44,26 +45,38 @@ class Scratch(msgspec.Struct, frozen=True):
 
 
 class Secrets:
-    """The secret-looking variables of our own environment; has no repr of them."""
+    """The secret-looking variables of our own environment; has no repr of them.
 
-    def __init__(self, taken: Mapping[str, str]) -> None:
+    A variable that ends in `_FILE` holds a path, which is no secret; an API key that is
+    `in_files` is one, by the name of that variable.
+    """
+
+    def __init__(
+        self, taken: Mapping[str, str], keys: Mapping[str, str] | None = None
+    ) -> None:
         self._taken = dict(taken)
+        self._secret = {n: v for n, v in taken.items() if not n.endswith("_FILE")}
+        self._secret |= keys or {}
         #: takes all of them out of what is written; None if there are none
-        self.redactor = _redactor(self._taken.values()) if taken else None
+        self.redactor = _redactor(self._secret.values()) if self._secret else None
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> "Secrets":
-        """Move what looks like a secret out of `environ`."""
+        """Move what looks like a secret out of `environ`.
+
+        ConfigError if a file that must hold a key cannot be used.
+        """
         names = [name for name in environ if _SECRET.search(name)]
-        return cls({name: environ.pop(name) for name in names})
+        keys = in_files(environ)
+        return cls({name: environ.pop(name) for name in names}, keys)
 
     def back_into(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The environment as it was, for a worker that starts afresh."""
         return {**environ, **self._taken}
 
     def given(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those that are among the variables with these names."""
-        return tuple(self._taken[name] for name in names if name in self._taken)
+        """Those that variables with these names hold, or lead to."""
+        return tuple(self._secret[name] for name in names if name in self._secret)
 
     def clean_text(self, text: str) -> str:
         """A text without any of them."""

@@ -32,6 +32,7 @@ _PART, _END = 8, 4  # letters of a key that tell something of it
 _PROVIDER = re.compile("[a-z][a-z0-9_]*")
 _WHAT = ("API_KEY", "BASE_URL", "MODEL", "POOL")
 _NUMBER = "0|[1-9][0-9]{0,5}"  # 01 would find no ANTHROPIC_BASE_URL_1
+_FILE = re.compile(rf"[A-Z][A-Z0-9_]*_API_KEY(?:_(?:{_NUMBER}))?_FILE")
 _POOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it becomes a file's name
 
 
@@ -131,6 +132,15 @@ def providers(environ: Mapping[str, str]) -> list[str]:
     names = re.compile(rf"([A-Z][A-Z0-9_]*?)_API_KEY(?:_(?:{_NUMBER}))?(?:_FILE)?")
     found = (names.fullmatch(name) for name, value in environ.items() if value.strip())
     return sorted({match[1].lower() for match in found if match})
+
+
+def in_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Every key that is in a file, by the name of its variable."""
+    return {
+        name: secret
+        for name in environ
+        if _FILE.fullmatch(name) and (secret := _secret(name, environ))
+    }
 
 
 def variables(key: Key) -> dict[str, str]:

@@ -15,8 +15,7 @@ lock behind.
 import os
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import msgspec
 
@@ -47,17 +46,29 @@ def _learn(worker: Worker, ending: Ending) -> None:
     worker.queue.ended(ending.id, again, time.time(), time.monotonic())
 
 
-@contextmanager
-def mishaps(worker: Worker, task_id: str) -> Iterator[None]:
+class mishaps:  # noqa: N801 - used as a function; a generator takes four times as long
     """What goes wrong around a task in here is said, and the task tried again later."""
-    try:
-        yield
-    except LedgerError as error:
-        worker.say(str(error))
-        worker.queue.block(task_id, str(error), time.monotonic())
-    except OSError as error:
-        rest(worker, f"{task_id}: {error.strerror}", type(error).__name__)
-        worker.queue.forget(task_id)
+
+    __slots__ = ("_task_id", "_worker")
+
+    def __init__(self, worker: Worker, task_id: str) -> None:
+        self._worker = worker
+        self._task_id = task_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _at: object) -> bool:
+        worker, task_id = self._worker, self._task_id
+        if isinstance(error, LedgerError):
+            worker.say(str(error))
+            worker.queue.block(task_id, str(error), time.monotonic())
+        elif isinstance(error, OSError):
+            rest(worker, f"{task_id}: {error.strerror}", type(error).__name__)
+            worker.queue.forget(task_id)
+        else:
+            return False
+        return True
 
 
 def try_to_end(worker: Worker, item: Doomed) -> None:

@@ -34,6 +34,7 @@ from farm.control import DRAIN, Control
 from farm.errors import FarmError
 from farm.health import LONGEST_REST
 from farm.journal import Entry, Reader
+from farm.keys import in_files
 from farm.listing import holds_more
 from farm.project import Project
 from farm.report import Report, Survey, advanced
@@ -72,6 +73,7 @@ class Supervisor:
     def __init__(
         self, project: Project, settings: Settings, screen: Screen, *, until_done: bool
     ) -> None:
+        in_files(os.environ)  # ConfigError now: no worker could start, again and again
         self.stop = Stop(Bell())
         self._project = project
         self._settings = settings

@@ -1,6 +1,7 @@
 """Remove what earlier runs left: results, products and farm's own folder.
 
-    python3 clean.py
+    python3 clean.py            of the picture
+    python3 clean.py agents     of the project in that folder
 
 The task files stay, so the next run does everything again. Refuses while
 workers run here, whose folder must not vanish under them. (Only for a sample:
@@ -12,7 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent
+PROJECT = Path(__file__).resolve().parent.joinpath(*sys.argv[1:])
+PRODUCTS = ("mandelbrot.png", "book.txt")
 
 
 def main() -> None:
@@ -25,7 +27,8 @@ def main() -> None:
         )
     for result in PROJECT.glob("tasks/**/*.result.json"):
         result.unlink(missing_ok=True)
-    (PROJECT / "mandelbrot.png").unlink(missing_ok=True)
+    for name in PRODUCTS:
+        (PROJECT / name).unlink(missing_ok=True)
     for folder in (PROJECT / "build", PROJECT / ".farm"):
         if folder.exists():
             shutil.rmtree(folder)

@@ -103,6 +103,18 @@ def say(text: str, end: str = "\n") -> None:
         stderr.write(f"{text}{end}")
 
 
+def clean_threads() -> None:
+    """Tell what ends a thread as it is told of the main one: cleaned."""
+    import threading  # noqa: PLC0415 - for workers alone
+
+    def told(ended: threading.ExceptHookArgs) -> None:
+        if ended.exc_value is not None and ended.exc_type is not SystemExit:
+            name = ended.thread.name if ended.thread else "?"
+            say(f"Exception in thread {name}:\n{_trace(ended.exc_value)}", end="")
+
+    threading.excepthook = told
+
+
 def _interrupted() -> int:
     say("farm: interrupted")
     return INTERRUPTED
@@ -110,7 +122,7 @@ def _interrupted() -> int:
 
 def _told(error: Exception) -> int:
     """Say what went wrong; the exit code."""
-    from farm.words import clean, plain  # noqa: PLC0415 - only if something did
+    from farm.words import plain  # noqa: PLC0415 - only if something did
 
     if isinstance(error, FarmError):
         say(f"farm: {plain(str(error))}")
@@ -129,7 +141,13 @@ def _told(error: Exception) -> int:
         verb = error.ctx.command_path if error.ctx else "farm"
         say(f"farm: {plain(error.format_message())} ({verb} --help)")
         return error.exit_code
+    say(_trace(error), end="")
+    return BUG
+
+
+def _trace(error: BaseException) -> str:
     import traceback  # noqa: PLC0415 - only for a bug
 
-    say(clean("".join(traceback.format_exception(error))), end="")
-    return BUG
+    from farm.words import clean  # noqa: PLC0415 - the same
+
+    return clean("".join(traceback.format_exception(error)))

@@ -185,6 +185,8 @@ def _say_nothing_was(project: Project, past: History, number: int, suffix: str) 
     source = output(project, past, number, other)
     size = os.stat(source.path).st_size if source.path else len(source.text.encode())
     hint = f"; it wrote {size} bytes to {_NAMES[other]}" if size else ""
+    if past.result is not None and past.result.text:
+        hint += f"; farm show {plain(past.id)} has its answer"
     click.echo(f"attempt {number} wrote nothing to {_NAMES[suffix]}{hint}", err=True)
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from farm.cli import INTERRUPTED, Order, cleaners, say
+from farm.cli import INTERRUPTED, Order, clean_threads, cleaners, say
 from farm.config import load_settings
 from farm.control import DRAIN
 from farm.project import Project
@@ -32,6 +32,7 @@ def work_in(project: Project, order: Order) -> int:
         project, settings, name=order.name, supervisor=order.supervisor
     ) as worker:
         cleaners.append(worker.secrets.clean_text)
+        clean_threads()
         worker.say(f"worker {worker.life.name} works on {project.root}")
         ours = sys.path.copy()
         sys.path.insert(0, project.root)

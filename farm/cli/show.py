@@ -23,7 +23,7 @@ from farm.explain import Explanation, explain
 from farm.history import History, numbers, output, read_history
 from farm.project import Project
 from farm.report import Survey
-from farm.result import posix
+from farm.result import Asked, Usage, posix
 from farm.words import clean, duration, moment, plain
 
 TAIL_LINES, TAIL_BYTES = 10, 4096  # of output; `farm logs` has all of it
@@ -93,6 +93,8 @@ def _facts(
         "running": opened,
         "value": (past.result.value if past.result else b"") or None,
         "text": past.result.text if past.result else None,
+        "usage": past.result.usage if past.result else None,
+        "asked": past.result.asked if past.result else None,
         **tails,
     }
 
@@ -140,8 +142,20 @@ def _value(past: History) -> list[str]:
     value = bytes(told.value).decode()
     lines = _block("value", value) if value else []
     lines += _block("answer", told.text) if told.text else []
+    lines += _told_of("asked", told.asked) + _told_of("usage", told.usage)
     trace = told.error.traceback if told.error else None
     return lines + (_block("traceback", trace) if trace else [])
+
+
+def _told_of(name: str, record: Asked | Usage | None) -> list[str]:
+    """What is told of an agent's answer: `model m`, `input tokens 12`."""
+    said = msgspec.structs.asdict(record) if record is not None else {}
+    rows = [
+        (f"  {key.replace('_', ' ')}", plain(f"{value}"))
+        for key, value in said.items()
+        if value
+    ]
+    return ["", styled(name, bold=True), *table(rows)] if rows else []
 
 
 def _tail(project: Project, past: History, suffix: str) -> str:

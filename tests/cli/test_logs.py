@@ -177,6 +177,23 @@ def test_nothing_written_is_said(ended: Farm) -> None:
     assert told.stderr == "attempt 1 wrote nothing to stdout\n"
 
 
+def test_an_answer_of_an_agent_is_hinted_at(run: Run, project: Project) -> None:
+    drop(project, "a")
+    one = {
+        "attempt": 1,
+        "why": "succeeded",
+        "counted": False,
+        "worker": "w",
+        "host": "h",
+    }
+    one |= {"started": "2026-11-21T03:00:00Z", "finished": "2026-11-21T03:00:01Z"}
+    told = {"status": "succeeded", "text": "42", "attempts": [one]}
+    Path(project.result_path("a")).write_text(json.dumps(told))
+    _, _, err = run("logs", "-C", project.root, "a")
+
+    assert err == "attempt 1 wrote nothing to stdout; farm show a has its answer\n"
+
+
 def test_nothing_written_here_hints_at_the_other_stream(ended: Farm) -> None:
     told = ended.farm("logs", "only-err")
 

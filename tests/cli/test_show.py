@@ -310,6 +310,28 @@ def test_an_answer_keeps_its_lines(run: Run, project: Project) -> None:
     assert blocks(out)["answer"] == ["  one", "  two", "  three"]
 
 
+def test_who_was_asked_and_what_it_took_is_shown(run: Run, project: Project) -> None:
+    drop(project, "a")
+    told = {
+        "status": "succeeded",
+        "text": "42",
+        "asked": {"model": "m", "credential": "anthropic-1", "request_id": "req_1"},
+        "usage": {"input_tokens": 12, "cost_usd": 0.5},
+    }
+    Path(project.result_path("a")).write_text(json.dumps(told))
+    _, out, _ = run("show", "-C", project.root, "a")
+
+    assert [line.split() for line in blocks(out)["asked"]] == [
+        ["model", "m"],
+        ["credential", "anthropic-1"],
+        ["request", "id", "req_1"],
+    ]
+    assert [line.split() for line in blocks(out)["usage"]] == [
+        ["input", "tokens", "12"],
+        ["cost", "usd", "0.5"],
+    ]
+
+
 def test_a_log_that_is_gone_is_no_output(run: Run, project: Project) -> None:
     drop(project, "a")
     one = {

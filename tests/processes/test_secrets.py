@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from farm.job import Secrets
 from tests.driver import Farm, said
 from tests.waiting import wait_until
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.processes
 
 #: prints its secret in each way, split, on both streams, and a lot around it
 TELLS = """
-import base64, os, sys, urllib.parse
+import base64, os, re, sys, urllib.parse
 key = os.environ["DEMO_API_KEY"]
 forms = [
     key,
@@ -25,7 +26,7 @@ forms = [
     base64.urlsafe_b64encode(b"xy" + key.encode()).decode(),
     base64.encodebytes(key.encode()).decode(),
     urllib.parse.quote(key, safe=""),
-    urllib.parse.quote(key, safe="").replace("%2F", "%2f"),
+    re.sub("%..", lambda f: f[0].lower(), urllib.parse.quote(key, safe="")),
 ]
 for fd in (1, 2):
     for form in forms:
@@ -155,17 +156,6 @@ def test_after_a_secret_the_next_callable_prints_as_always(
     assert printed[0] == printed[2] == '"it is [secret]\\n[secret]\\n"'
 
 
-def test_the_last_words_of_a_callable_may_be_half_a_secret(
-    farm: Farm, key: str
-) -> None:
-    half = "def half():\n    print(key()[:9], end='')\n"
-    farm.write("calls.py", CALLS + half)
-    farm.drop("half", call="calls:half", env_from=["DEMO_API_KEY"])
-    farm.work(DEMO_API_KEY=key)
-
-    assert (farm.result("half")["stdout"] == key[:9]) is True
-
-
 def test_what_a_callable_printed_before_its_worker_died_is_not_kept(
     farm: Farm, key: str
 ) -> None:
@@ -244,6 +234,74 @@ def test_a_bug_in_farm_tells_no_secret(farm: Farm, key: str) -> None:
 
     assert ("RuntimeError: [secret]" in said(farm)) is True
     assert holding(farm, key) == []
+
+
+def test_a_thread_that_fails_tells_no_secret(farm: Farm, key: str) -> None:
+    farm.write(
+        "bug.py",
+        "import sys, threading\nfrom farm import work\n"
+        "from farm.__main__ import main\n"
+        "def work_once(worker):\n"
+        "    def fail():\n"
+        "        raise RuntimeError(worker.secrets.get('DEMO_API_KEY', {}))\n"
+        "    thread = threading.Thread(target=fail, name='one')\n"
+        "    worker.capture.end()\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    worker.stop.ask_once('seen')\n"
+        "    return True\n"
+        "work.work_once = work_once\n"
+        "main()\n",
+    )
+    farm.start_python("bug.py", "worker", str(farm.root), DEMO_API_KEY=key).wait(30)
+
+    assert ("Exception in thread one:" in said(farm)) is True
+    assert ("RuntimeError: [secret]" in said(farm)) is True
+    assert holding(farm, key) == []
+
+
+def test_a_key_in_a_file_is_a_secret_and_the_path_is_none(
+    farm: Farm, key: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("keys") / "of-the-demo"
+    key = key.replace('"', "")
+    path.write_text(key)
+    path.chmod(0o600)
+    name = "DEMO_API_KEY_1_FILE"
+    farm.drop("a", run=f"echo ${name}; cat ${name}", env_from=[name])
+    farm.work(DEMO_API_KEY_1_FILE=str(path))
+
+    assert shown(farm.result("a")["stdout"], key) == f'"{path}\\n[secret]"'
+    assert holding(farm, key) == []
+
+
+@pytest.mark.parametrize("verb", ["worker", "supervise"])
+def test_a_key_that_others_may_read_lets_nobody_start(
+    farm: Farm, key: str, verb: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("keys") / "of-the-demo"
+    path.write_text(key)
+    path.chmod(0o644)
+    done = farm.farm(verb, "--until-done", DEMO_API_KEY_1_FILE=str(path))
+
+    assert done.returncode == 2
+    assert done.stderr == (
+        "farm: DEMO_API_KEY_1_FILE names a file that others may read: make it yours"
+        " alone (chmod 600)\n"
+    )
+    assert farm.worker_names() == []
+
+
+def test_what_is_told_about_a_key_is_no_secret() -> None:
+    url = "https://api.example/some-place"
+    told = {"DEMO_BASE_URL_1": url, "DEMO_MODEL_1": "model-of-some-size"}
+    environ = {**told, "DEMO_PASSWORD_FILE": "/run/my/password"}
+    taken = Secrets.take(environ)
+
+    assert taken.redactor is None
+    assert taken.given([*told, "DEMO_PASSWORD_FILE"]) == ()
+    assert environ == told
+    assert taken.back_into(environ)["DEMO_PASSWORD_FILE"] == "/run/my/password"
 
 
 def test_verbs_show_no_value_of_env(farm: Farm) -> None:
