@@ -156,6 +156,17 @@ def test_after_a_secret_the_next_callable_prints_as_always(
     assert printed[0] == printed[2] == '"it is [secret]\\n[secret]\\n"'
 
 
+def test_the_last_words_of_a_callable_may_be_half_a_secret(
+    farm: Farm, key: str
+) -> None:
+    half = "def half():\n    print(key()[:9], end='')\n"
+    farm.write("calls.py", CALLS + half)
+    farm.drop("half", call="calls:half", env_from=["DEMO_API_KEY"])
+    farm.work(DEMO_API_KEY=key)
+
+    assert (farm.result("half")["stdout"] == key[:9]) is True
+
+
 def test_what_a_callable_printed_before_its_worker_died_is_not_kept(
     farm: Farm, key: str
 ) -> None:
