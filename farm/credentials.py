@@ -89,8 +89,15 @@ class Credentials:
             return disk.unlink(self._project.scope_path(scope)) or bool(unwritten)
 
     def all(self) -> list[Scope]:
-        """Every record that lies there."""
-        return [self.read(scope) for scope in self._project.scopes()]
+        """Every record that lies there, in the order in which they were written last."""
+        scopes = sorted(self._project.scopes(), key=self.written)
+        return [self.read(scope) for scope in scopes]
+
+    def written(self, scope: str) -> float:
+        """When a record was written last, POSIX seconds by its disk's clock; or 0.0."""
+        with suppress(OSError):  # it was deleted meanwhile
+            return os.stat(self._project.scope_path(scope)).st_mtime
+        return 0.0
 
     def salt(self) -> bytes:
         """What makes fingerprints this project's own: made once, by whoever is first."""

@@ -19,7 +19,6 @@ counter would be wrong after the first crash.
 """
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -102,8 +101,9 @@ class Known(msgspec.Struct, frozen=True):
 
 def take_stock(project: Project, environ: Mapping[str, str], now: float) -> Inventory:
     """Every key that is known in this project or to this environment."""
-    records = {scope.id: scope for scope in _credentials(project).all()}
-    written = {scope: _written(project, scope) for scope in records}
+    credentials = _credentials(project)
+    records = {scope.id: scope for scope in credentials.all()}
+    written = {scope: credentials.written(scope) for scope in records}
     keys, faults = _keys_of(environ)
     salt = _salt(project)
     mine = [
@@ -118,12 +118,6 @@ def take_stock(project: Project, environ: Mapping[str, str], now: float) -> Inve
 
 def _credentials(project: Project) -> Credentials:
     return Credentials(project, default_name(identify()))
-
-
-def _written(project: Project, scope: str) -> float:
-    with suppress(OSError):  # it was deleted meanwhile
-        return os.stat(project.scope_path(scope)).st_mtime
-    return 0.0
 
 
 def _salt(project: Project) -> bytes | None:

@@ -133,9 +133,8 @@ class Keyring:
         ring = cls(project, {}, "")
         found: dict[str, Scope] = {}
         for scope in ring._shared.all():
-            name = scope.id.removesuffix(f".{scope.fingerprint}")
-            if scope.fingerprint and _newer(scope, found.get(name)):
-                found[name] = scope
+            if scope.fingerprint:  # of two values the one that was written last counts
+                found[scope.id.removesuffix(f".{scope.fingerprint}")] = scope
         for name, scope in found.items():
             key = Key(name, scope.provider, "", pool=scope.pool)
             ring._keys.setdefault(scope.provider, []).append(key)
@@ -407,13 +406,6 @@ def endpoint_of(key: Scope) -> str | None:
 
 def _endpoint(url: str) -> str:
     return f"endpoint-{_host(url)}"
-
-
-def _newer(one: Scope, other: Scope | None) -> bool:
-    """Which record of a key tells of the value that it has now."""
-    return other is None or max(one.last_ok, one.last_error_at) > max(
-        other.last_ok, other.last_error_at
-    )
 
 
 def _nobody(want: Want) -> Key:
