@@ -29,6 +29,7 @@ from farm.post import Got, Question, post
 from farm.result import Asked, Error, Outcome
 from farm.states import Why
 from farm.trouble import ERROR_KINDS, Kind, Trouble, request_id
+from farm.value import judged
 
 _FORMATS = {"messages": messages, "openai": openai}
 _FIRST, _LONGEST = 0.5, 20.0  # seconds before a call that may be made again at once
@@ -189,12 +190,19 @@ def _put_off(later: Later, last: Trouble | None) -> Outcome:
     return Outcome(Why.THROTTLED, error=error, not_before=later.until or 0.0)
 
 
+def _value(text: str) -> msgspec.Raw | None:
+    """The JSON that an answer is; None if it is none, or none that results can hold."""
+    try:
+        return judged(msgspec.json.decode(text)).value
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _answered(agent: Agent, turn: Turn, answer: Answer, got: Got) -> Outcome:
     value, fault = None, answer.fault
     if agent.output_schema is not None and fault is None:
-        try:
-            value = msgspec.Raw(msgspec.json.encode(msgspec.json.decode(answer.text)))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        value = _value(answer.text)
+        if value is None:
             fault = "the answer is not the JSON that `output_schema` asks for"
     asked = msgspec.structs.replace(_asked(turn, got), model=answer.model or turn.model)
     return Outcome(

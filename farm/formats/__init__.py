@@ -20,6 +20,7 @@ USER_AGENT = "dirfarm"
 BROKEN_OFF = "the stream broke off"
 NO_MESSAGE = "it is no message"
 NO_OBJECT = "it is no JSON object"
+_MOST = 1 << 53  # of a count; JSON readers take no more for whole numbers
 
 
 class NoAnswerError(Exception):
@@ -48,9 +49,9 @@ def dig(value: object, *path: str | int) -> object:
 
 
 def number(value: object, *path: str | int) -> int:
-    """A count at this place; 0 if there is none."""
+    """A count at this place; 0 if there is none that can be meant."""
     found = dig(value, *path)
-    return found if isinstance(found, int) else 0
+    return found if isinstance(found, int) and 0 <= found <= _MOST else 0
 
 
 def text(value: object, *path: str | int) -> str:
