@@ -135,6 +135,24 @@ def test_two_hundred_calls_are_under_way_in_two_processes(
     assert provider.count() == 200
 
 
+def test_no_more_calls_are_under_way_than_files_may_be_open(
+    prompts: Prompts, farm: Farm, provider: Provider
+) -> None:
+    prompts.agent(concurrency=50)
+    prompts.key()
+    names = prompts.drop(30)
+    provider.hold()
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (84, 84))"
+    worker = patched(farm, limit)
+    provider.wait_for_calls(10)
+    at_once = prompts.running()
+    provider.release()
+    farm.wait_for("succeeded", *names)
+
+    assert len(at_once) == 10
+    assert "Too many open files" not in said(farm, worker)
+
+
 def test_a_prompt_that_comes_while_calls_are_under_way_is_taken(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
