@@ -171,7 +171,7 @@ class Show:
             f"\nNow look at {project}/book.txt, at the results in {project}/tasks/ (who"
             f"\nanswered: `asked`, refusals: `attempts`), at {project}/farm.toml, at what"
             f"\nall processes know of the keys: {project}/.farm/credentials/, and at"
-            "\n\n    farm help control"
+            "\n\n    farm help keys"
         )
 
 
