@@ -79,6 +79,7 @@ def test_the_sample_answers_every_prompt_while_keys_rotate_and_rest(
     records = sample.state.glob("credentials/pool-*.json")
     refused = [json.loads(p.read_bytes()).get("last_error", "") for p in records]
     assert len([words for words in refused if "429" in words]) == 2
+    assert "cooling" in sample.logs[0].read_text()
     files = [path for path in sample.root.rglob("*") if path.is_file()]
     assert len(keys) == 3
     holders = [
