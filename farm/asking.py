@@ -120,6 +120,7 @@ class _Asking:
             kind = Kind.BAD  # the agent's fault, not the key's
         else:
             self._ring.refused(turn, got.answer, time.time())
+        ledger.append(Using(opened.token))  # while it waits it uses none
         if kind is Kind.BAD:
             return _failed(ERROR_KINDS[kind], got.answer.message, _asked(turn, got))
         if kind in (Kind.AGAIN, Kind.OVERLOAD):

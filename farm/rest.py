@@ -152,8 +152,15 @@ def _probe_at(rest: Rest, now: float) -> float:
 
 
 def _for(rests: Mapping[str, Rest], model: str | None) -> list[Rest]:
-    names = dict.fromkeys((ALL, model or ALL))
-    return [rests[name] for name in names if name in rests]
+    """Those that matter for a model.
+
+    Who does not say which it will call had better not meet the limit of any; that one
+    model is not to be had says nothing of the others.
+    """
+    if model is None:
+        known = rests.items()
+        return [r for m, r in known if m == ALL or r.level is not Level.DISABLED]
+    return [rests[name] for name in (ALL, model) if name in rests]
 
 
 def worst(rests: Mapping[str, Rest], model: str | None, now: float) -> Rest | None:

@@ -163,8 +163,14 @@ def test_a_rest_for_one_model_keeps_no_other_away() -> None:
     rests = {"big": cooling(50)}
     assert free_at(rests, "big", NOW) == NOW + 50
     assert free_at(rests, "small", NOW) == NOW
-    assert free_at(rests, None, NOW) == NOW
     assert worst(rests, "small", NOW) is None
+
+
+def test_who_names_no_model_rests_with_any_but_one_that_is_not_to_be_had() -> None:
+    disabled = Rest(Level.DISABLED, Kind.FORBIDDEN, since=NOW)
+
+    assert free_at({"big": cooling(50)}, None, NOW) == NOW + 50
+    assert free_at({"big": disabled}, None, NOW) == NOW
 
 
 def test_the_longest_of_several_is_the_one_to_tell() -> None:

@@ -137,7 +137,7 @@ def test_what_a_prompt_needs_is_judged_before_its_keys(
 def test_a_run_task_that_wants_a_key_waits_for_one_too(
     asked: Farm, provider: Provider
 ) -> None:
-    provider.answer_with(ROWS["enforced_spend_limit"], times=None)
+    provider.answer_with(AN_HOUR, times=None)
     asked.drop("ask", prompt="Hello?")
     asked.start_worker()
     provider.wait_for_calls(2)
@@ -146,4 +146,4 @@ def test_a_run_task_that_wants_a_key_waits_for_one_too(
     asked.drop("without", run="true")
     asked.wait_for("succeeded", "without")
 
-    assert "has spent what it may" in why(asked, "with")
+    assert "cools down until" in why(asked, "with")
