@@ -37,7 +37,7 @@ from farm.result import (
 )
 from farm.retry import Finish, next_step, retry_at
 from farm.states import Status, Why
-from farm.words import counted
+from farm.words import counted, duration
 
 SYNC_AFTER = 0.1  # seconds; quicker attempts cost less to run again than to sync
 
@@ -82,14 +82,8 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
     attempts = [*endings(claim.past), ended]
     step = next_step(attempts, claim.policy, now)
     if isinstance(step, Finish):
-        if outcome.why is Why.THROTTLED and outcome.error is not None:
-            wait = (
-                f"put off by its provider for longer than {claim.policy.max_wait:g} s"
-            )
-            error = msgspec.structs.replace(
-                outcome.error, message=f"{wait}: {outcome.error.message}"
-            )
-            outcome = msgspec.structs.replace(outcome, error=error)
+        error = _given_up(desk, outcome.why, outcome.error)
+        outcome = msgspec.structs.replace(outcome, error=error)
         result = _result(desk, claim, outcome, ended, step.status)
         return _commit(desk, claim.hold, result, ended)
     return _note(claim, ended, outcome.took)
@@ -128,6 +122,7 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
             f"{counted(vanished, 'attempt')} vanished with a worker; the last one:"
         )
         error = Error("lost", f"{message} {error.message}")
+    error = _given_up(desk, last.why, error) or error
     result = Result(
         version=VERSION,
         id=taken.hold.id,
@@ -148,6 +143,14 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
         error=error,
     )
     return _commit(desk, taken.hold, result, None)
+
+
+def _given_up(desk: Desk, why: Why, error: Error | None) -> Error | None:
+    """The error of a task that ends with this attempt, if it was only put off."""
+    if why is not Why.THROTTLED or error is None:
+        return error
+    wait = f"put off by its provider for longer than {duration(desk.settings.max_wait)}"
+    return msgspec.structs.replace(error, message=f"{wait}: {error.message}")
 
 
 # -- steps ---------------------------------------------------------------------

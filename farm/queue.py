@@ -333,6 +333,15 @@ class Queue:
         """Whether its needs hold at this moment, by reading their results again."""
         return isinstance(self._by_needs_now(look), Ready)
 
+    def without_key(self) -> list[str]:
+        """Ids that wait for somebody's API key, as of the last look."""
+        return [task_id for task_id, w in self.waiting.items() if w.for_key]
+
+    def give_up(self, task_id: str, now: float, tick: float) -> None:
+        """It was put off for too long: it is taken once more, to its end."""
+        self._judge.give_up(task_id)
+        self._place({task_id}, now, tick)
+
     def waits_for_key(self, look: Look, now: float) -> bool:
         """Whether no key can be had for it at this moment; it has its place then."""
         waiting = self._judge.by_keys(look, now)

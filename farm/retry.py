@@ -59,7 +59,7 @@ def next_step(
     """What follows after these attempts."""
     if not attempts:
         return Run()
-    status = _final(attempts, policy)
+    status = _final(attempts, policy, now)
     if status is not None:
         return Finish(status)
     last = attempts[-1]
@@ -68,14 +68,14 @@ def next_step(
     return Wait(last.not_before) if must_wait else Run()
 
 
-def _final(attempts: Sequence[Ended], policy: Policy) -> Status | None:
+def _final(attempts: Sequence[Ended], policy: Policy, now: float) -> Status | None:
     """How the task has ended with the last of them; None if it may run again."""
     last = attempts[-1]
     if last.why in (Why.SUCCEEDED, Why.CANCELLED):
         return FINAL_WORDS[last.why]
     if last.counted and sum(a.counted for a in attempts) > policy.retries:
         return FINAL_WORDS.get(last.why, Status.FAILED)
-    if put_off_for(attempts) > policy.max_wait:
+    if put_off_for(attempts, now) > policy.max_wait:
         return Status.FAILED
     vanished = sum(a.why == Why.LOST for a in attempts)
     if vanished >= policy.max_lost or len(attempts) >= MAX_ATTEMPTS:
@@ -83,14 +83,14 @@ def _final(attempts: Sequence[Ended], policy: Policy) -> Status | None:
     return None
 
 
-def put_off_for(attempts: Sequence[Ended]) -> float:
+def put_off_for(attempts: Sequence[Ended], now: float) -> float:
     """Seconds over which its provider has done nothing but put it off."""
-    since = None
+    since = now
     for ended in reversed(attempts):
         if ended.why not in (Why.THROTTLED, Why.DRAINED, Why.LOST):
             break
         since = ended.finished if ended.why is Why.THROTTLED else since
-    return 0.0 if since is None else attempts[-1].finished - since
+    return max(0.0, now - since)
 
 
 def retry_at(

@@ -29,7 +29,7 @@ class Shortage:
             later = None if want is None else self._later(want, now)
         except ConfigError:
             return None  # its runner says what is wrong
-        return None if later is None else Waiting(later.why, later.until)
+        return None if later is None else Waiting(later.why, later.until, for_key=True)
 
     def _want(self, task: Task) -> Want | None:
         if task.credentials is not None:

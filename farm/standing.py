@@ -51,6 +51,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
     why: str
     until: float | None = None
+    for_key: bool = False
     watched: str = ""  #: the need without whose end nothing changes
 
 
@@ -125,6 +126,7 @@ class Judge:
     ) -> None:
         self.needs = needs  #: answers to the names that are known now
         self._put_off = put_off
+        self._given_up: set[str] = set()  # put off for too long
         self._project = project
         self._control = Control(project)
         self._orders = Orders()
@@ -169,8 +171,13 @@ class Judge:
         """It cannot be claimed until somebody mends what the sentence says."""
         self._blocked[task_id] = (sentence, tick)
 
+    def give_up(self, task_id: str) -> None:
+        """It waits for no key any more: it was put off for too long."""
+        self._given_up.add(task_id)
+
     def forget(self, task_id: str) -> None:
         """Its file or its result is not what we thought."""
+        self._given_up.discard(task_id)
         self._held.pop(task_id, None)
         self._still.pop(task_id, None)
         self._delayed.pop(task_id, None)
@@ -217,6 +224,8 @@ class Judge:
         """Until when it must wait for somebody's API key."""
         if self._put_off is None or look.task is None or not look.task.needs_key:
             return None
+        if look.id in self._given_up:
+            return None  # its claim says how it ends
         return self._put_off(look.task, now)
 
     def _by_people(self, look: Look, tick: float) -> Waiting | None:

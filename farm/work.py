@@ -15,6 +15,8 @@ from farm.agent import Agent
 from farm.claim import Claim
 from farm.commit import Ending
 from farm.late import not_from
+from farm.ledger import endings, history, peek
+from farm.retry import put_off_for
 from farm.standing import Doomed, Ready
 from farm.worker import Worker
 
@@ -134,6 +136,7 @@ def _rescue(worker: Worker) -> None:
     for task_id in worker.queue.held():
         if rescue.rescue(worker.project, worker.holder, task_id):
             worker.queue.forget(task_id)  # its lock is free now: try it at once
+    _give_up(worker)
     tick = time.monotonic()
     if tick >= worker.sweep_due:
         worker.sweep_due = tick + SWEEP_EVERY
@@ -141,6 +144,16 @@ def _rescue(worker: Worker) -> None:
     if tick >= worker.trim_due:
         worker.trim_due = tick + retention.EVERY
         retention.trim(worker.project, worker.settings, time.time())
+
+
+def _give_up(worker: Worker) -> None:
+    """End what was put off for too long, although no key is free; see `farm.retry`."""
+    now, tick = time.time(), time.monotonic()
+    for task_id in worker.queue.without_key():
+        # None that nobody has asked for has a ledger.
+        past = history(peek(worker.project.ledger_path(task_id)))
+        if put_off_for(endings(past), now) > worker.settings.max_wait:
+            worker.queue.give_up(task_id, now, tick)
 
 
 def _learn(worker: Worker, *, rung: bool) -> None:

@@ -59,6 +59,9 @@ def run(job: Job) -> Outcome:
     """Ask the command line of a claimed task's agent; who is asked over HTTP, see `calls`."""
     try:
         agent = job.settings.agent(job.claim.task.agent)
+    except ConfigError as fault:
+        return Outcome(Why.FAILED, error=Error("agent", str(fault)))
+    try:
         return _run(job, agent, prompt_of(job))
     except (TaskFileError, ConfigError) as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
