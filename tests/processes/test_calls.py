@@ -505,21 +505,6 @@ def test_a_prompt_is_not_put_off_for_ever(
     assert {attempt["counted"] for attempt in result["attempts"]} == {False}
 
 
-def test_a_key_in_a_file_that_others_may_read_puts_prompts_off_with_a_sentence(
-    prompts: Prompts, farm: Farm, provider: Provider
-) -> None:
-    prompts.agent()
-    path = farm.write("key", "not-a-real-one")
-    path.chmod(0o644)
-    prompts.drop(1)
-    farm.start_worker(ANTHROPIC_API_KEY_FILE=str(path))
-    farm.drop("run", run="true")
-    farm.wait_for("succeeded", "run")
-    wait_until(lambda: "others may read" in farm.farm("why", "p00").stdout)
-
-    assert provider.count() == 0
-
-
 # -- what goes wrong with the machine ---------------------------------------------------------
 
 

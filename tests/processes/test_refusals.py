@@ -196,7 +196,7 @@ def test_every_refusal_is_taken_for_what_it_is_and_tells_nothing_of_a_key(
             farm.start_worker()
         wait_until(
             lambda: all(farm.status_of(n) or prompts.endings(n) for n in CASES),
-            60.0,
+            45.0,
             farm.describe,
         )
         names = [name for name in CASES if name not in MISREAD]
