@@ -23,7 +23,6 @@ SPENT = ("exhausted", "spend limit")
 DEAD = ("disabled", "dead key")
 HELD = ("disabled", "on hold")
 FORBIDDEN = ("disabled", "no permission")
-NO_MODEL = ("disabled", "no such model")
 COOLING = ("cooling", "rate limit")
 
 
@@ -45,8 +44,8 @@ def waits(name: str, rest: Known) -> Case:
     return Case(ROWS[name], Why.THROTTLED, rest)
 
 
-def fails(name: str, rest: Known | None = None) -> Case:
-    return Case(ROWS[name], Why.FAILED, rest)
+def fails(name: str) -> Case:
+    return Case(ROWS[name], Why.FAILED)
 
 
 def soon(name: str) -> Case:
@@ -70,7 +69,7 @@ CASES = {
     "linked_spend_limit": waits("linked_spend_limit", SPENT),
     "linked_billing": waits("linked_billing", SPENT),
     "permission": waits("permission", FORBIDDEN),
-    "not_found": fails("not_found", NO_MODEL),
+    "not_found": fails("not_found"),
     "request_timeout": once(ROWS["request_timeout"]),
     "conflict": once(ROWS["conflict"]),
     "too_large": fails("too_large"),
@@ -91,7 +90,7 @@ CASES = {
     "openai_invalid_api_key": waits("openai_invalid_api_key", DEAD),
     "openai_key_echoed": waits("openai_key_echoed", DEAD),
     "openai_permission": waits("openai_permission", FORBIDDEN),
-    "openai_model_not_found": fails("openai_model_not_found", NO_MODEL),
+    "openai_model_not_found": fails("openai_model_not_found"),
     "openai_rate_limit": cools("openai_rate_limit"),
     "openai_insufficient_quota": waits("openai_insufficient_quota", SPENT),
     "openai_credit_balance": waits("openai_credit_balance", SPENT),
