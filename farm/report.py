@@ -199,9 +199,10 @@ class Survey:
 
     def time_left(self) -> float | None:
         """Seconds until all open tasks have ended; None while nobody can know."""
-        hands = sum(worker.alive for worker in self.workers)
-        if not hands:
+        alive = sum(worker.alive for worker in self.workers)
+        if not alive:
             return None
+        hands = max(alive, len(self._running))  # one worker may hold many calls
         tasks, results = self._queue.names
         succeeded = {
             i: known.duration

@@ -15,7 +15,7 @@ from farm.ledger import Ended
 from farm.states import Status, Why
 
 CLOCK_SLACK = 60.0  # seconds by which hosts' clocks may differ
-MAX_ATTEMPTS = 1000  #: of all kinds: keeps a ledger under a megabyte
+MAX_ATTEMPTS = 1000  #: but for those whose bound is a time: keeps ledgers small
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -78,7 +78,8 @@ def _final(attempts: Sequence[Ended], policy: Policy, now: float) -> Status | No
     if put_off_for(attempts, now) > policy.max_wait:
         return Status.FAILED
     vanished = sum(a.why == Why.LOST for a in attempts)
-    if vanished >= policy.max_lost or len(attempts) >= MAX_ATTEMPTS:
+    others = sum(a.why != Why.THROTTLED for a in attempts)
+    if vanished >= policy.max_lost or others >= MAX_ATTEMPTS:
         return Status.LOST
     return None
 

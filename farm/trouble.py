@@ -148,7 +148,7 @@ _SPENT_CODES = {
     "billing_hard_limit_reached",
 }
 _YOUR_LIMIT = (
-    r"you(?:.ve| have) reached your (?:specified )?(?:\w+ )?"
+    r"you(?:.ve| have) reached your (?:\w+ ){0,3}"
     r"(?:usage|spend(?:ing)?) limit"
 )
 _SPENT_WORDS = re.compile(

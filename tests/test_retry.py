@@ -11,6 +11,7 @@ from farm.retry import (
     Run,
     Wait,
     next_step,
+    put_off_for,
     retry_at,
 )
 from farm.states import Status, Why
@@ -19,7 +20,7 @@ NOW = 1_000_000.0
 
 
 def ends(text: str, not_before: float = 0.0) -> list[Ended]:
-    """`F` failed, `T` timed out, `L` lost, `D` drained, `X` fault, `S`, `C`."""
+    """`F` failed, `T` timed out, `L` lost, `D` drained, `X` fault, `P` put off, `S`, `C`."""
     words = {
         "F": Why.FAILED,
         "T": Why.TIMED_OUT,
@@ -27,6 +28,7 @@ def ends(text: str, not_before: float = 0.0) -> list[Ended]:
         "D": Why.DRAINED,
         "X": Why.FAULT,
         "R": Why.RELEASED,
+        "P": Why.THROTTLED,
         "S": Why.SUCCEEDED,
         "C": Why.CANCELLED,
     }
@@ -154,3 +156,31 @@ def test_only_failures_of_the_same_kind_lengthen_the_delay(before: str) -> None:
 
 def test_a_fault_of_the_machine_waits_too() -> None:
     assert retry_at(ends("X"), Why.FAULT, Policy(), NOW, longest) == NOW + 2.0
+
+
+# -- put off by a provider -----------------------------------------------------------
+
+
+def test_what_was_put_off_uses_up_no_retry_and_is_not_lost() -> None:
+    assert next_step(ends("P" * 1200), Policy(retries=0), NOW) == Run()
+
+
+def test_what_was_only_put_off_ends_after_its_time() -> None:
+    policy = Policy(max_wait=60.0)
+    put_off = ends("PLDP", not_before=NOW + 3600.0)
+
+    assert next_step(put_off, policy, NOW + 60.0) == Wait(NOW + 3600.0)
+    assert next_step(put_off, policy, NOW + 61.0) == Finish(Status.FAILED)
+
+
+def test_the_time_begins_anew_when_it_was_answered_in_between() -> None:
+    assert put_off_for(ends("P"), NOW + 70.0) == 70.0
+    assert put_off_for(ends("PF"), NOW + 70.0) == 0.0
+    assert put_off_for([], NOW) == 0.0
+
+
+def test_an_attempt_that_was_put_off_waits_as_long_as_its_provider_says() -> None:
+    waits = ends("P", not_before=NOW + 5.0)
+
+    assert next_step(waits, Policy(), NOW) == Wait(NOW + 5.0)
+    assert next_step(waits, Policy(), NOW + 5.0) == Run()

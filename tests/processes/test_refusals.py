@@ -137,8 +137,6 @@ FAULTS = {
     "refusal": "the model refused to answer",
     "openai_refusal": "the server's content filter stopped the answer",
 }
-#: Known and wrong: `farm.trouble` takes these words for a bad request.
-MISREAD = {"workspace_spend_limit"}
 
 
 class Taken(NamedTuple):
@@ -198,13 +196,12 @@ def test_every_refusal_is_taken_for_what_it_is_and_tells_nothing_of_a_key(
             45.0,
             farm.describe,
         )
-        names = [name for name in CASES if name not in MISREAD]
-        taken = {name: found(prompts, name, providers[name]) for name in names}
+        taken = {name: found(prompts, name, providers[name]) for name in CASES}
         for verb in (["keys"], ["status"], ["why", "key_echoed"], ["keys", "--json"]):
             farm.farm(*verb)
         farm.said.append(farm.describe())
 
-        assert taken == {name: expected(CASES[name]) for name in names}
+        assert taken == {name: expected(case) for name, case in CASES.items()}
         assert [places for key in keys if (places := holding(farm, key))] == []
         assert len(farm.result("huge")["text"]) == len(HUGE.text or "")
         for name, words in FAULTS.items():
