@@ -38,7 +38,7 @@ from tests.bench.limits import LIMITS, needing, write
 from tests.driver import Farm
 from tests.faults.tools import needs as wants
 
-FEW, MANY = 1_000, 4_000
+FEW, MANY = 500, 2_000
 GROWTH = 1.2  # how much more one of many may cost than one of few
 GROWTHS = {"gather": 1.35}  # its needs are asked log2(n) times
 CROSSED = 0.2  # calls a task; what a look more or less, by the clock, may cost

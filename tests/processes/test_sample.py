@@ -90,7 +90,7 @@ def test_the_sample_answers_every_prompt_while_keys_rotate_and_rest(
     assert holders == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_sample_that_is_interrupted_leaves_nothing_running(
     sample: Farm, number: int
 ) -> None:
