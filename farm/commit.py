@@ -82,8 +82,9 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
     attempts = [*endings(claim.past), ended]
     step = next_step(attempts, claim.policy, now)
     if isinstance(step, Finish):
-        error = _given_up(desk, outcome.why, outcome.error)
-        outcome = msgspec.structs.replace(outcome, error=error)
+        if outcome.why is Why.THROTTLED and outcome.error is not None:
+            error = _given_up(desk, outcome.error)
+            outcome = msgspec.structs.replace(outcome, error=error)
         result = _result(desk, claim, outcome, ended, step.status)
         return _commit(desk, claim.hold, result, ended)
     return _note(claim, ended, outcome.took)
@@ -122,7 +123,8 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
             f"{counted(vanished, 'attempt')} vanished with a worker; the last one:"
         )
         error = Error("lost", f"{message} {error.message}")
-    error = _given_up(desk, last.why, error) or error
+    if last.why is Why.THROTTLED:
+        error = _given_up(desk, error)
     result = Result(
         version=VERSION,
         id=taken.hold.id,
@@ -145,10 +147,8 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
     return _commit(desk, taken.hold, result, None)
 
 
-def _given_up(desk: Desk, why: Why, error: Error | None) -> Error | None:
-    """The error of a task that ends with this attempt, if it was only put off."""
-    if why is not Why.THROTTLED or error is None:
-        return error
+def _given_up(desk: Desk, error: Error) -> Error:
+    """The error of a task that ends because it was only put off."""
     wait = f"put off by its provider for longer than {duration(desk.settings.max_wait)}"
     return msgspec.structs.replace(error, message=f"{wait}: {error.message}")
 

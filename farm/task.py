@@ -132,7 +132,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def needs_key(self) -> bool:
         """Whether somebody's API key may be needed to run it."""
-        return self.credentials is not None or self.kind == "prompt"
+        is_prompt = self.call is None and self.run is None
+        return is_prompt or self.credentials is not None
 
     @property
     def kind(self) -> Kind:
