@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from farm.life import Life
 from farm.project import Project
@@ -17,6 +18,10 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+    # How long an example takes says nothing where four processes share two cores.
+    slowly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("slowly", slowly)
+    settings.load_profile("slowly")
 
 
 @pytest.fixture
