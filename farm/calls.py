@@ -29,10 +29,10 @@ from farm import ledger, life, pipe
 from farm.agent import Agent
 from farm.asking import answer
 from farm.claim import Claim
-from farm.job import Job
+from farm.job import Job, drained
 from farm.life import Owner
 from farm.post import client
-from farm.result import CANCELLED, Error, Outcome
+from farm.result import CANCELLED, Outcome
 from farm.standing import Doomed, Ready
 from farm.states import Why
 from farm.worker import Worker
@@ -147,8 +147,7 @@ class _Calls:
         try:
             item = worker.next_known()
         except OSError as error:
-            message = f"cannot look for tasks: {error.strerror}"
-            pipe.rest(worker, message, type(error).__name__)
+            pipe.cannot_look(worker, error)
             return None
         if worker.listed_at != looked_at:  # a new look gives everything again
             if self._overtaken is None:
@@ -246,7 +245,6 @@ async def _outcome(job: Job, agent: Agent, http: httpx2.AsyncClient) -> Outcome:
     except asyncio.CancelledError:
         if job.cancelled:
             return Outcome(Why.CANCELLED, error=CANCELLED)
-        message = f"ended because its worker was told to stop ({job.stop.reason})"
-        return Outcome(Why.DRAINED, error=Error("drained", message))
+        return Outcome(Why.DRAINED, error=drained(job))
     except Exception as error:  # noqa: BLE001 - one odd task must not end the worker
         return pipe.unexpected(error)

@@ -25,7 +25,7 @@ import msgspec
 from farm import disk, process
 from farm.child import Child, Command, Exit
 from farm.errors import MACHINE
-from farm.job import Job
+from farm.job import Job, drained
 from farm.ledger import Child as ChildLine
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
@@ -202,9 +202,7 @@ def _judged(
 ) -> tuple[Why, Exit, Error | None]:
     error = None
     if why is Why.DRAINED:
-        error = Error(
-            "drained", f"ended because its worker was told to stop ({job.stop.reason})"
-        )
+        error = drained(job)
     elif why is Why.CANCELLED:
         error = CANCELLED
     elif why is Why.TIMED_OUT:

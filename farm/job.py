@@ -137,6 +137,12 @@ class Job(msgspec.Struct, frozen=True):
         return self.project.log_path(self.claim.id, self.claim.opened.attempt, suffix)
 
 
+def drained(job: Job) -> Error:
+    """What an attempt says that its worker ended to stop at once."""
+    message = f"ended because its worker was told to stop ({job.stop.reason})"
+    return Error("drained", message)
+
+
 def end_everything(job: Job) -> None:
     """End all that is left of an attempt, and wait until nothing is.
 

@@ -259,7 +259,7 @@ class Keyring:
             found.append(at)
             paces = {turn.model or ALL: pace.reserved(_pace(scope, turn.model), now)}
             tried = rest.probing(scope, turn.model, now) if want.tells else scope
-            return _with(tried, id=turn.pool, paces=tried.paces | paces)
+            return _with(tried, paces=tried.paces | paces)
 
         self._shared.update(turn.pool, change)
         if not found:
@@ -300,7 +300,7 @@ class Keyring:
             after = rest.cleared(scope, turn.model, turn.at)
             if new == old and after is scope:
                 return scope
-            return _with(after, id=scope.id, paces=scope.paces | {model: new})
+            return _with(after, paces=scope.paces | {model: new})
 
         model = turn.model or ALL
         for pool in self._pools(turn, organization(headers), now):

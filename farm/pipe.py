@@ -244,6 +244,11 @@ def finish_once(
     return ending
 
 
+def cannot_look(worker: Worker, error: OSError) -> None:
+    """The machine did not let us look for tasks."""
+    rest(worker, f"cannot look for tasks: {error.strerror}", type(error).__name__)
+
+
 def rest(worker: Worker, message: str, kind: str) -> None:
     """The machine failed us: say so, and give it time."""
     worker.say(message)

@@ -38,9 +38,7 @@ def work_once(worker: Worker) -> bool:
     try:
         item = worker.next_item()
     except OSError as error:
-        pipe.rest(
-            worker, f"cannot look for tasks: {error.strerror}", type(error).__name__
-        )
+        pipe.cannot_look(worker, error)
         return True
     if item is None:
         return False
@@ -127,9 +125,7 @@ def idle(worker: Worker) -> None:
         rung = worker.stop.bell.wait(_patience(worker))
         _learn(worker, rung=rung)
     except OSError as error:
-        pipe.rest(
-            worker, f"cannot look for tasks: {error.strerror}", type(error).__name__
-        )
+        pipe.cannot_look(worker, error)
 
 
 def _rescue(worker: Worker) -> None:

@@ -14,6 +14,7 @@ is no answer at all is `farm.trouble`'s business. Unreadable answers raise `NoAn
 
 import msgspec
 
+from farm.agent import Agent
 from farm.result import Usage
 
 USER_AGENT = "dirfarm"
@@ -34,6 +35,15 @@ class Answer(msgspec.Struct, frozen=True):
     usage: Usage
     model: str | None = None
     fault: str | None = None
+
+
+def key_header(agent: Agent, secret: str) -> dict[str, str]:
+    """The key, as the agent's `auth` says; none for a server that wants none."""
+    if not secret:
+        return {}
+    if agent.auth == "x-api-key":
+        return {"x-api-key": secret}
+    return {"authorization": f"Bearer {secret}"}
 
 
 def dig(value: object, *path: str | int) -> object:

@@ -15,6 +15,7 @@ from farm.formats import (
     Answer,
     NoAnswerError,
     dig,
+    key_header,
     number,
     text,
 )
@@ -36,13 +37,8 @@ def url(base_url: str) -> str:
 
 
 def headers(agent: Agent, secret: str) -> dict[str, str]:
-    """The key, as the agent's `auth` says, and the version."""
-    said = {"anthropic-version": VERSION}
-    if not secret:
-        return said
-    if agent.auth == "x-api-key":
-        return {**said, "x-api-key": secret}
-    return {**said, "authorization": f"Bearer {secret}"}
+    """The key and the version."""
+    return {"anthropic-version": VERSION, **key_header(agent, secret)}
 
 
 def body(agent: Agent, model: str, prompt: str) -> dict[str, Any]:

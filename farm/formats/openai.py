@@ -15,6 +15,7 @@ from farm.formats import (
     Answer,
     NoAnswerError,
     dig,
+    key_header,
     number,
     text,
 )
@@ -34,12 +35,8 @@ def url(base_url: str) -> str:
 
 
 def headers(agent: Agent, secret: str) -> dict[str, str]:
-    """The key, as the agent's `auth` says; none for a server that wants none."""
-    if not secret:
-        return {}
-    if agent.auth == "x-api-key":
-        return {"x-api-key": secret}
-    return {"authorization": f"Bearer {secret}"}
+    """The key."""
+    return key_header(agent, secret)
 
 
 def body(agent: Agent, model: str, prompt: str) -> dict[str, Any]:

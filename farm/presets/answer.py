@@ -118,6 +118,15 @@ def session_in(event: Event, key: str) -> str | None:
     return found if _SESSION.fullmatch(found) else None
 
 
+def last_session(lines: Iterable[bytes], key: str, *types: str) -> str | None:
+    """The last session that events of these types name."""
+    found = None
+    for event in events(lines):
+        if isinstance(event, Mapping) and event.get("type") in types:
+            found = session_in(event, key) or found
+    return found
+
+
 def sentence(exited: Exited, said: Sequence[str], *, has_result: bool) -> str:
     """Why a turn came to nothing: what was said best, and how it ended."""
     words = said[0][:_MOST_WORDS].strip() if said else ""

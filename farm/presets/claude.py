@@ -20,6 +20,7 @@ from farm.presets.answer import (
     Exited,
     count_in,
     events,
+    last_session,
     number_in,
     part_of,
     sentence,
@@ -70,11 +71,7 @@ def variables(key: Key) -> Mapping[str, str]:
 
 def session(lines: Iterable[bytes]) -> str | None:
     """The session that this output shows to have begun."""
-    found = None
-    for event in events(lines):
-        if isinstance(event, Mapping) and event.get("type") in ("system", "assistant"):
-            found = session_in(event, "session_id") or found
-    return found
+    return last_session(lines, "session_id", "system", "assistant")
 
 
 def read(lines: Iterable[bytes], exited: Exited, now: float) -> Answer:

@@ -19,6 +19,7 @@ from farm.presets.answer import (
     Exited,
     count_in,
     events,
+    last_session,
     part_of,
     sentence,
     session_in,
@@ -59,11 +60,7 @@ def variables(key: Key) -> Mapping[str, str]:
 
 def session(lines: Iterable[bytes]) -> str | None:
     """The thread that this output shows to have begun."""
-    found = None
-    for event in events(lines):
-        if isinstance(event, Mapping) and event.get("type") == "thread.started":
-            found = session_in(event, "thread_id") or found
-    return found
+    return last_session(lines, "thread_id", "thread.started")
 
 
 def read(lines: Iterable[bytes], exited: Exited, now: float) -> Answer:

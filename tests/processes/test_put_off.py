@@ -44,6 +44,15 @@ def wait_until_waiting(farm: Farm, *task_ids: str) -> None:
     wait_until(lambda: set(task_ids) <= waiting(farm).keys(), on_timeout=farm.describe)
 
 
+def rest_all_keys(farm: Farm, provider: Provider) -> None:
+    """A worker lives, and both keys have been refused for an hour."""
+    provider.answer_with(AN_HOUR, times=None)
+    farm.drop("ask", prompt="Hello?")
+    farm.start_worker()
+    provider.wait_for_calls(2)
+    wait_until_waiting(farm, "ask")
+
+
 def why(farm: Farm, task_id: str) -> str:
     return farm.farm("why", task_id).stdout
 
@@ -123,11 +132,7 @@ def test_a_key_that_nobody_accepts_makes_prompts_wait_for_people(
 def test_what_a_prompt_needs_is_judged_before_its_keys(
     asked: Farm, provider: Provider
 ) -> None:
-    provider.answer_with(AN_HOUR, times=None)
-    asked.drop("ask", prompt="Hello?")
-    asked.start_worker()
-    provider.wait_for_calls(2)
-    wait_until_waiting(asked, "ask")
+    rest_all_keys(asked, provider)
     asked.drop("broken", run="false")
     asked.drop("after", prompt="Hello?", needs=["broken"])
 
@@ -137,11 +142,7 @@ def test_what_a_prompt_needs_is_judged_before_its_keys(
 def test_a_run_task_that_wants_a_key_waits_for_one_too(
     asked: Farm, provider: Provider
 ) -> None:
-    provider.answer_with(AN_HOUR, times=None)
-    asked.drop("ask", prompt="Hello?")
-    asked.start_worker()
-    provider.wait_for_calls(2)
-    wait_until_waiting(asked, "ask")
+    rest_all_keys(asked, provider)
     asked.drop("with", run='test "$ANTHROPIC_API_KEY"', credentials="anthropic")
     asked.drop("without", run="true")
     asked.wait_for("succeeded", "without")
