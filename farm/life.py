@@ -20,7 +20,8 @@ import fcntl
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 
 import msgspec
@@ -84,9 +85,7 @@ def observe(project: Project, name: str) -> LifeLock:
     if project.network:
         disk.drop_stale_names(project.workers)
     try:
-        # A shared lock needs no right to write, and a mount may be read-only.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(project.life_path(name), flags)
+        fd = _open_to_look(project, name)
     except FileNotFoundError:
         return LifeLock.MISSING
     except OSError as error:
@@ -100,6 +99,35 @@ def observe(project: Project, name: str) -> LifeLock:
         return LifeLock.HELD
     else:
         return LifeLock.FREE
+    finally:
+        os.close(fd)
+
+
+def _open_to_look(project: Project, name: str) -> int:
+    """A descriptor for a shared lock: no right to write, and a mount may be read-only."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.open(project.life_path(name), flags)
+
+
+@contextmanager
+def unburied(project: Project, name: str) -> Iterator[bool]:
+    """Whether a dead worker's files lie there still; they stay as long as we are in here.
+
+    Who buries it (`farm.rescue`) locks its life file for himself alone, and comes
+    again later. Those who only observe are not disturbed.
+    """
+    try:
+        fd = _open_to_look(project, name)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        there = os.lstat(project.life_path(name))
+    except (BlockingIOError, FileNotFoundError):
+        yield False
+    else:
+        yield os.path.samestat(there, os.fstat(fd))
     finally:
         os.close(fd)
 

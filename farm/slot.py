@@ -137,9 +137,12 @@ class Slot:
         return f"was killed by {signal_name(-code)}{why}"
 
     def _write_down(self, name: str, how: str) -> None:
-        if os.path.exists(self._project.life_path(name)):
-            writer = f"slot-{os.urandom(8).hex()}"
-            write_health(self._project, name, Health(died=how), writer)
+        # RACE: another's sweep may bury it in this moment; what were written after that
+        # nobody would find again.
+        with life.unburied(self._project, name) as lies_there:
+            if lies_there:
+                writer = f"slot-{os.urandom(8).hex()}"
+                write_health(self._project, name, Health(died=how), writer)
 
     def look_after(self, now: float, oom_kills: int) -> str | None:
         """End a worker that neither beats nor computes; a sentence if so.
