@@ -147,7 +147,7 @@ def test_tasks_wait_while_none_can_be_begun(
     names = [small.farm.drop(f"task-{i}", **task) for i in range(3)]
     small.run("mkdir aside; mv tasks/*.json aside")
     small.start("supervise", "-j1")
-    wait_until(small.farm.worker_names, on_timeout=small.describe)
+    small.wait_said("works on")  # from now on there is a page for what it says
     small.run(f"{fill}; mv aside/*.json tasks")
     small.wait_said(f"task-0: {FULL}")
     small.make_room()
