@@ -23,10 +23,11 @@ from farm.backoff import AdaptiveBackoff
 from farm.errors import ConfigError, TaskFileError
 from farm.formats import Answer, messages, openai
 from farm.job import Job, prompt_of
-from farm.keyring import MOST_INLINE, Later, Turn, want_of
+from farm.keyring import MOST_INLINE, Later
 from farm.ledger import Using
 from farm.post import Got, Question, post
 from farm.result import Asked, Error, Outcome
+from farm.scopes import Turn, want_of
 from farm.states import Why
 from farm.trouble import ERROR_KINDS, Kind, Trouble, request_id
 from farm.value import judged
@@ -75,10 +76,9 @@ class _Asking:
     """One attempt: turns and calls until one of them says how it ended."""
 
     def __init__(self, job: Job, agent: Agent, http: httpx2.AsyncClient) -> None:
-        assert job.ring is not None, "a prompt may need a key"  # noqa: S101 - for mypy
         self._job = job
         self._agent = agent
-        self._ring = job.ring
+        self._ring = job.keys
         self._http = http
         want = want_of(agent)
         assert want is not None, "who is asked over HTTP is somebody"  # noqa: S101 - for mypy
@@ -114,17 +114,14 @@ class _Asking:
         if isinstance(got.answer, Answer):
             self._ring.succeeded(turn, got.headers, time.time())
             return _answered(self._agent, turn, got.answer, got)
-        self._last = got.answer
-        kind = got.answer.kind
-        if kind is Kind.NO_MODEL and not self._ring.elsewhere(turn):
-            kind = Kind.BAD  # the agent's fault, not the key's
-        else:
-            self._ring.refused(turn, got.answer, time.time())
+        trouble = self._last = self._ring.blame(turn, got.answer)
+        self._ring.refused(turn, trouble, time.time())
         ledger.append(Using(opened.token))  # while it waits it uses none
-        if kind is Kind.BAD:
-            return _failed(ERROR_KINDS[kind], got.answer.message, _asked(turn, got))
-        if kind in (Kind.AGAIN, Kind.OVERLOAD):
-            return await self._pause(got.answer)
+        if trouble.kind is Kind.BAD:
+            message = trouble.message
+            return _failed(ERROR_KINDS[Kind.BAD], message, _asked(turn, got))
+        if trouble.kind in (Kind.AGAIN, Kind.OVERLOAD):
+            return await self._pause(trouble)
         return None  # the key rests: the next turn is another's
 
     async def _post(self, question: Question) -> Got | None:

@@ -29,7 +29,6 @@ from farm import circuit, disk, rest
 from farm.credentials import Credentials
 from farm.crew import alive_ones, last_attempts
 from farm.errors import ConfigError, UsageError
-from farm.keyring import endpoint_of, first_record, pool_of
 from farm.keys import Key, providers, read_keys
 from farm.life import default_name
 from farm.locate import did_you_mean
@@ -37,6 +36,7 @@ from farm.process import identify
 from farm.project import Project
 from farm.rest import ALL, Level, Rest, Scope
 from farm.result import rfc3339
+from farm.scopes import endpoint_of, first_record, pool_of
 from farm.words import moment
 
 _SEVERITY = list(Level)

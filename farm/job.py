@@ -128,6 +128,12 @@ class Job(msgspec.Struct, frozen=True):
     ring: "Keyring | None" = None  #: of a task that may need a key
 
     @property
+    def keys(self) -> "Keyring":
+        """The ring of a task that may need a key."""
+        assert self.ring is not None, "who may need one has it"  # noqa: S101 - for mypy
+        return self.ring
+
+    @property
     def cancelled(self) -> bool:
         """Whether this very attempt is to end."""
         return self.claim.opened.token in self.stop.cancelled

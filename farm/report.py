@@ -307,13 +307,14 @@ class Survey:
 def _shortage(project: Project) -> "Shortage | None":
     """None where the settings are wrong: workers do not start then either."""
     from farm.keyring import Keyring  # noqa: PLC0415 - most projects have no prompts
+    from farm.scopes import Scopes  # noqa: PLC0415 - as above
     from farm.shortage import Shortage  # noqa: PLC0415 - as above
 
     try:
         settings = load_settings(project.settings, os.environ, {})
     except ConfigError:
         return None
-    return Shortage(settings, Keyring.as_recorded(project))
+    return Shortage(settings, Keyring(Scopes.as_recorded(project)))
 
 
 def survey(project: Project) -> Report:

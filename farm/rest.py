@@ -13,6 +13,7 @@ clock was set back) is none; an end that nobody can mean is an hour after its be
 import math
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -75,6 +76,17 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
     last_error_at: float = 0.0
     last_ok: float = 0.0
     generation: int = 0  #: how often it was written
+
+    def pace(self, model: str | None) -> Pace:
+        """How fast calls for a model may follow each other."""
+        return self.paces.get(model or ALL, Pace())
+
+
+def changed(scope: Scope, **told: Any) -> Scope:
+    """The same with these; the very same if nothing differs."""
+    if all(getattr(scope, name) == value for name, value in told.items()):
+        return scope
+    return msgspec.structs.replace(scope, **told)
 
 
 def rest_of(trouble: Trouble, now: float) -> Rest | None:
@@ -193,9 +205,7 @@ def probing(scope: Scope, model: str | None, now: float) -> Scope:
         for name, rest in scope.rests.items()
         if name in (ALL, model) and rest.probe_at is not None and not ended(rest, now)
     }
-    return (
-        msgspec.structs.replace(scope, rests=scope.rests | probed) if probed else scope
-    )
+    return changed(scope, rests=scope.rests | probed)
 
 
 def cleared(scope: Scope, model: str | None, began: float) -> Scope:
@@ -208,7 +218,7 @@ def cleared(scope: Scope, model: str | None, began: float) -> Scope:
         for name, rest in scope.rests.items()
         if name not in (ALL, model) or rest.since > began
     }
-    return msgspec.structs.replace(scope, rests=kept) if kept != scope.rests else scope
+    return changed(scope, rests=kept)
 
 
 def reset(scope: Scope, now: float) -> Scope:
@@ -221,9 +231,7 @@ def reset(scope: Scope, now: float) -> Scope:
         model: msgspec.structs.replace(pace, tat=min(pace.tat, now))
         for model, pace in scope.paces.items()
     }
-    if not scope.rests and scope.circuit == Circuit() and free == scope.paces:
-        return scope
-    return msgspec.structs.replace(scope, rests={}, circuit=Circuit(), paces=free)
+    return changed(scope, rests={}, circuit=Circuit(), paces=free)
 
 
 _HELP = {

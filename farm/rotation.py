@@ -33,12 +33,13 @@ from typing import Any
 import msgspec
 
 from farm import circuit, rest
-from farm.keyring import Keyring, Turn, Want
+from farm.keyring import Keyring
 from farm.keys import Key, read_keys
 from farm.life import default_name
 from farm.process import identify
 from farm.project import Project
 from farm.rest import ALL, Level, Rest
+from farm.scopes import Scopes, Turn, Want
 from farm.trouble import DAY, DEFAULT_REST, HOUR, Kind, Reply, Trouble, trouble
 from farm.words import plain
 
@@ -204,8 +205,9 @@ class _Shared:
 
     def __init__(self, project: Project, provider: str, model: str | None) -> None:
         writer = default_name(identify())
-        self._ring = Keyring(project, os.environ.copy(), writer)
-        self.keys = self._ring.keys(provider)
+        self._scopes = Scopes(project, os.environ.copy(), writer)
+        self._ring = Keyring(self._scopes)
+        self.keys = self._scopes.keys(provider)
         self._by_secret = {key.secret: key for key in self.keys}
         self._want = Want(provider, model)
 
@@ -217,7 +219,7 @@ class _Shared:
                 continue
             there = self._rests(turn, now)
             credential.is_exhausted = any(one.level in _OUT for one in there)
-            key, pool, _ = self._ring.records(turn)
+            key, pool, _ = self._scopes.records(turn)
             last = max((key, pool), key=lambda scope: scope.last_error_at)
             credential.last_error = last.last_error or credential.last_error
 
@@ -226,7 +228,7 @@ class _Shared:
         turn = self._turn(credential)
         if turn is None:
             return False
-        endpoint = self._ring.records(turn).endpoint
+        endpoint = self._scopes.records(turn).endpoint
         is_open = circuit.free_at(endpoint.circuit, now) > now
         return is_open or bool(self._rests(turn, now))
 
@@ -243,10 +245,10 @@ class _Shared:
     def _turn(self, credential: APICredential) -> Turn | None:
         """What a call with it counts for; None for a key that a program has added."""
         key = self._by_secret.get(credential.api_key)
-        return None if key is None else self._ring.turn(key, self._want)
+        return None if key is None else self._scopes.turn(key, self._want)
 
     def _rests(self, turn: Turn, now: float) -> list[Rest]:
-        key, pool, _ = self._ring.records(turn)
+        key, pool, _ = self._scopes.records(turn)
         return [
             there
             for model, there in (*key.rests.items(), *pool.rests.items())

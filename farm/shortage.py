@@ -9,7 +9,8 @@ is asked before the lock; the turn itself is reserved when the task is claimed.
 
 from farm.config import Settings
 from farm.errors import ConfigError
-from farm.keyring import Keyring, Later, Want, want_of
+from farm.keyring import Keyring, Later
+from farm.scopes import Want, want_of
 from farm.standing import Waiting
 from farm.task import Task
 

@@ -13,18 +13,13 @@ import math
 import time
 
 from farm.job import Job
-from farm.keyring import MOST_INLINE, Keyring, Later, Turn, Want
+from farm.keyring import MOST_INLINE, Later
 from farm.result import CANCELLED, Error, Outcome
+from farm.scopes import Turn, Want
 from farm.states import Why
 from farm.trouble import ERROR_KINDS, Kind, Trouble
 
 _OF_KEY = (Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL)
-
-
-def ring_of(job: Job) -> Keyring:
-    """The keys of a job that needs one."""
-    assert job.ring is not None, "who may need keys has a ring"  # noqa: S101 - for mypy
-    return job.ring
 
 
 def take(job: Job, wanted: Want) -> Turn | Outcome:
@@ -35,7 +30,7 @@ def take(job: Job, wanted: Want) -> Turn | Outcome:
     timeout = job.claim.opened.timeout
     until = time.time() + min(MOST_INLINE, math.inf if timeout is None else timeout)
     while True:
-        found = ring_of(job).ask(wanted, time.time())
+        found = job.keys.ask(wanted, time.time())
         at = found.at if isinstance(found, Turn) else found.until
         if at is None or at > until:
             why = found.why if isinstance(found, Later) else "its turn comes too late"
@@ -65,14 +60,12 @@ def _wait(job: Job, at: float) -> Outcome | None:
 def refused(job: Job, wanted: Want, turn: Turn, trouble: Trouble) -> Outcome:
     """Tell everybody; the attempt is put off until a key is free, which may be now."""
     now = time.time()
+    trouble = job.keys.blame(turn, trouble)
     error = Error(ERROR_KINDS[trouble.kind], trouble.message)
-    ring = ring_of(job)
     if trouble.kind in _OF_KEY and not turn.key.secret:
         return Outcome(Why.FAILED, error=error)  # a login is mended where it was made
-    if trouble.kind is Kind.NO_MODEL and not ring.elsewhere(turn):
-        return Outcome(Why.FAILED, error=error)  # the agent's fault, not the key's
-    ring.refused(turn, trouble, now)
+    job.keys.refused(turn, trouble, now)
     if trouble.kind is Kind.BAD:
         return Outcome(Why.FAILED, error=error)
-    later = ring.later(wanted, now)
+    later = job.keys.later(wanted, now)
     return _put_off(later.until if later else None, error)

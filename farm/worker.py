@@ -163,8 +163,9 @@ class Worker:
         """The API keys that we were started with, and what everybody knows of them."""
         with not_from(self.project.root):
             from farm.keyring import Keyring  # noqa: PLC0415 - most farms have none
+            from farm.scopes import Scopes  # noqa: PLC0415 - the same
         environ = self.secrets.back_into(self.environ)
-        return Keyring(self.project, environ, self.life.name)
+        return Keyring(Scopes(self.project, environ, self.life.name))
 
     @cached_property
     def shortage(self) -> "Shortage":

@@ -19,12 +19,13 @@ from farm.inventory import (
     reset,
     take_stock,
 )
-from farm.keyring import Keyring, Turn, Want
+from farm.keyring import Keyring
 from farm.ledger import Claimed, Ledger, Using
 from farm.life import Life
 from farm.pace import Pace
 from farm.project import Project
 from farm.rest import Level, Rest, Scope
+from farm.scopes import Scopes, Turn, Want
 from farm.states import Why
 from farm.trouble import HOUR, Kind, Trouble
 from tests import attempts
@@ -197,7 +198,7 @@ def environ(secret: str) -> dict[str, str]:
 @pytest.fixture
 def ring(project: Project, environ: dict[str, str]) -> Keyring:
     """The keys of a worker."""
-    return Keyring(project, environ, "ada")
+    return Keyring(Scopes(project, environ, "ada"))
 
 
 def refuse(ring: Keyring, kind: Kind, times: int = 1) -> None:
@@ -346,7 +347,10 @@ def test_an_endpoint_is_reset_by_its_own_name(project: Project, ring: Keyring) -
 
 def test_all_values_of_a_key_are_reset(project: Project, secret: str) -> None:
     for value in "xy":
-        refuse(Keyring(project, {"ACME_API_KEY": f"{secret}{value}"}, value), Kind.DEAD)
+        refuse(
+            Keyring(Scopes(project, {"ACME_API_KEY": f"{secret}{value}"}, value)),
+            Kind.DEAD,
+        )
     scopes = meant(stock_of(project), project, "acme")
 
     assert len(reset(project, scopes, NOW)) == 2

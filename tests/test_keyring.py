@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from farm.keyring import Keyring, Later, Turn, Want
+from farm.keyring import Keyring, Later
 from farm.project import Project
+from farm.scopes import Scopes, Turn, Want
 from farm.trouble import DAY, HOUR, Kind, Trouble
 
 NOW = 1_000_000_000.0
@@ -36,7 +37,7 @@ def make(project: Project, secret: str) -> Make:
         environ |= {
             f"ACME_POOL_{n}": pool for n, pool in enumerate(pools, 1) if pool != "-"
         }
-        return Keyring(project, environ | more, next(names))
+        return Keyring(Scopes(project, environ | more, next(names)))
 
     return ring
 
@@ -251,7 +252,7 @@ def test_a_dead_key_is_given_to_nobody_until_its_value_changes(
     later = later_of(make(), NOW + 100 * DAY)
     assert later.until is None
     assert later.why.startswith("acme-1 is not accepted: give it another value")
-    changed = Keyring(project, {"ACME_API_KEY_1": f"{secret}new"}, "changed")
+    changed = Keyring(Scopes(project, {"ACME_API_KEY_1": f"{secret}new"}, "changed"))
     assert turn_of(changed, NOW + 1).key.provider == "acme"
 
 
@@ -348,6 +349,7 @@ def test_nothing_of_a_key_is_in_a_file_or_a_sentence(
     project: Project, make: Make, secret: str
 ) -> None:
     ring = make("a")
+    turn = turn_of(ring)
     quoted = f"your key {secret}1 is odd, it ends in {(secret + '1')[-4:]}."
     for kind in Kind:
         for now in (NOW, NOW + 40 * DAY):
@@ -357,7 +359,7 @@ def test_nothing_of_a_key_is_in_a_file_or_a_sentence(
     written = b"".join(
         path.read_bytes() for path in Path(project.root).rglob("*") if path.is_file()
     )
-    said = f"{ring.ask(WANT, NOW)} {ring.keys('acme')} {ring.later(WANT, NOW)}".encode()
+    said = f"{turn} {ring.ask(WANT, NOW)} {ring.later(WANT, NOW)}".encode()
     assert b"your key ***" in written
     assert not [piece for piece in pieces(secret, 1) if piece in written + said]
 
@@ -419,22 +421,28 @@ def test_a_spare_key_is_another_one_that_is_free(make: Make) -> None:
     assert ring.spare(other, WANT, NOW)
 
 
-def test_elsewhere_is_a_key_for_another_model_or_place(make: Make) -> None:
-    alike, other = make("ab"), make("ab", ACME_MODEL_2="small")
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("what", ["MODEL", "BASE_URL"])
+def test_for_an_unknown_model_the_task_is_to_blame_unless_a_key_is_for_another(
+    make: Make, what: str, kind: Kind
+) -> None:
+    alike, other = make("ab"), make("ab", **{f"ACME_{what}_2": "http://other"})
+    unknown = kind is Kind.NO_MODEL
+    to_blame = alike.blame(turn_at(alike, "acme-1"), say(kind))
 
-    assert not alike.elsewhere(turn_at(alike, "acme-1"))
-    assert other.elsewhere(turn_at(other, "acme-1"))
+    assert to_blame.kind is (Kind.BAD if unknown else kind)
+    assert other.blame(turn_at(other, "acme-1"), say(kind)).kind is kind
 
 
 def test_who_only_looks_knows_keys_by_what_others_have_recorded(
     make: Make, project: Project
 ) -> None:
-    assert Keyring.as_recorded(project).later(WANT, NOW) is not None  # nobody's
+    assert Keyring(Scopes.as_recorded(project)).later(WANT, NOW) is not None  # nobody's
     ring = make()
     turn = turn_of(ring)
-    assert Keyring.as_recorded(project).later(WANT, NOW) is None
+    assert Keyring(Scopes.as_recorded(project)).later(WANT, NOW) is None
     ring.refused(turn, rate(60), NOW)
-    later = Keyring.as_recorded(project).later(WANT, NOW)
+    later = Keyring(Scopes.as_recorded(project)).later(WANT, NOW)
 
     assert later is not None
     assert later.until == NOW + 60

@@ -13,9 +13,10 @@ import farm
 from farm import rest, rotation
 from farm.credentials import Credentials
 from farm.errors import ConfigError
-from farm.keyring import Keyring, Turn, Want
+from farm.keyring import Keyring
 from farm.project import Project
 from farm.rotation import APICredential, APIRotationState
+from farm.scopes import Scopes, Turn, Want
 from farm.trouble import DAY, HOUR, Kind, Trouble
 
 NOW = 1_000_000_000.0
@@ -84,7 +85,8 @@ def place(state: APIRotationState) -> int | None:
 
 def worker(project: Project) -> Keyring:
     """The keys of a worker that was started with the same environment."""
-    return Keyring(project, os.environ, f"worker-{secrets.token_hex(2)}")
+    name = f"worker-{secrets.token_hex(2)}"
+    return Keyring(Scopes(project, os.environ, name))
 
 
 def learn(project: Project, kind: Kind, key: str, seconds: float | None = None) -> None:

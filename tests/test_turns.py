@@ -9,9 +9,10 @@ import pytest
 from farm import turns
 from farm.bell import Bell
 from farm.job import Job
-from farm.keyring import Later, Turn, Want
+from farm.keyring import Later
 from farm.keys import Key
 from farm.result import Outcome
+from farm.scopes import Turn, Want
 from farm.states import Why
 from farm.trouble import ERROR_KINDS, Kind, Trouble
 
@@ -24,7 +25,7 @@ class Ring:
     def __init__(self, *answers: Turn | Later, later: Later | None = None) -> None:
         self.answers = list(answers)
         self.is_later = later
-        self.is_elsewhere = False  # whether another key is for another model
+        self.blamed: Trouble | None = None
         self.heard: list[Kind] = []
 
     def ask(self, _want: Want, _now: float) -> Turn | Later:
@@ -33,8 +34,8 @@ class Ring:
     def later(self, _want: Want, _now: float) -> Later | None:
         return self.is_later
 
-    def elsewhere(self, _turn: Turn) -> bool:
-        return self.is_elsewhere
+    def blame(self, _turn: Turn, trouble: Trouble) -> Trouble:
+        return self.blamed or trouble
 
     def refused(self, _turn: Turn, trouble: Trouble, _now: float) -> None:
         self.heard.append(trouble.kind)
@@ -45,7 +46,7 @@ def job_with(ring: Ring, timeout: float | None = None, **told: Any) -> Job:
     stop = SimpleNamespace(bell=Bell(), soon=told.get("soon", False), reason="SIGTERM")
     opened = SimpleNamespace(timeout=timeout)
     job = SimpleNamespace(
-        ring=ring,
+        keys=ring,
         stop=stop,
         claim=SimpleNamespace(opened=opened),
         cancelled=told.get("cancelled", False),
@@ -129,21 +130,15 @@ def test_with_another_key_free_it_is_put_off_to_no_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "elsewhere", "why", "heard"),
-    [
-        (Kind.BAD, False, Why.FAILED, [Kind.BAD]),
-        (Kind.NO_MODEL, False, Why.FAILED, []),
-        (Kind.NO_MODEL, True, Why.THROTTLED, [Kind.NO_MODEL]),
-    ],
+    ("blamed", "why"),
+    [(Kind.BAD, Why.FAILED), (Kind.NO_MODEL, Why.THROTTLED)],
 )
-def test_what_no_key_can_help_fails(
-    kind: Kind, elsewhere: bool, why: Why, heard: list[Kind]
-) -> None:
-    ring = Ring()
-    ring.is_elsewhere = elsewhere
-    outcome = turns.refused(job_with(ring), WANT, turn(), Trouble(kind, "No."))
+def test_what_the_task_is_to_blame_for_fails(blamed: Kind, why: Why) -> None:
+    ring, unknown = Ring(), Trouble(Kind.NO_MODEL, "No.")
+    ring.blamed = Trouble(blamed, "No.")
+    outcome = turns.refused(job_with(ring), WANT, turn(), unknown)
 
-    assert (outcome.why, ring.heard) == (why, heard)
+    assert (outcome.why, ring.heard) == (why, [blamed])
 
 
 @pytest.mark.parametrize("kind", [Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL])

@@ -24,10 +24,10 @@ from farm.agent import Agent
 from farm.command import Ended, Plan, execute, last_line, not_started
 from farm.errors import MACHINE, ConfigError, TaskFileError
 from farm.job import Job, environment, prompt_of, working_folder
-from farm.keyring import Turn, Want, want_of
 from farm.ledger import Past, Using
 from farm.presets import Answer, Exited, Preset, preset_of
 from farm.result import Asked, Error, Outcome, reason
+from farm.scopes import Turn, Want, want_of
 from farm.states import Why
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the first ends a turn with a result
@@ -118,7 +118,7 @@ def _with_key(job: Job, call: _Call, turn: Turn) -> _Call:
     env = keys.without(call.env, turn.key.provider)
     env = {n: v for n, v in env.items() if n not in call.preset.LOGIN}
     env |= call.preset.variables(turn.key)
-    if call.want is not None and turns.ring_of(job).spare(turn, call.want, time.time()):
+    if call.want is not None and job.keys.spare(turn, call.want, time.time()):
         env |= call.preset.HURRY
     return call._replace(env=env, secrets=(*call.secrets, turn.key.secret))
 
@@ -246,7 +246,7 @@ def _learned(job: Job, call: _Call, answer: Answer) -> Outcome | None:
     if answer.trouble is not None:
         return turns.refused(job, call.want, call.turn, answer.trouble)
     if answer.was_given:
-        turns.ring_of(job).succeeded(call.turn, {}, time.time())
+        job.keys.succeeded(call.turn, {}, time.time())
     return None
 
 

@@ -37,7 +37,7 @@ def run(job: Job) -> Outcome:
 
 def _key(job: Job, provider: str) -> Key | Outcome:
     """A key whose turn has come; or why there is none in this attempt."""
-    from farm.keyring import Want  # noqa: PLC0415 - most commands need no key
+    from farm.scopes import Want  # noqa: PLC0415 - most commands need no key
     from farm.turns import take  # noqa: PLC0415 - as above
 
     turn = take(job, Want(provider, tells=False))

@@ -11,9 +11,10 @@ import pytest
 
 from farm.cli.keys import describe
 from farm.inventory import Hold, Inventory, KeyView, View
-from farm.keyring import Keyring, Turn, Want
+from farm.keyring import Keyring
 from farm.project import Project
 from farm.rest import Level
+from farm.scopes import Scopes, Turn, Want
 from farm.trouble import Kind, Trouble
 from tests.cli.conftest import Run
 from tests.cli.test_completion import offered
@@ -168,7 +169,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def refuse(project: Project, kind: Kind, times: int = 1) -> None:
     """A worker of this shell is refused."""
-    ring, now = Keyring(project, os.environ, "ada"), time.time()
+    ring, now = Keyring(Scopes(project, os.environ, "ada")), time.time()
     for turn in [ring.ask(WANT, now) for _ in range(times)]:
         assert isinstance(turn, Turn), turn
         ring.refused(turn, Trouble(kind, f"{kind} (400): no"), now)

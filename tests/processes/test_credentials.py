@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from farm.credentials import Credentials
-from farm.keyring import Keyring, Turn, Want
+from farm.keyring import Keyring
 from farm.project import Project
+from farm.scopes import Scopes, Turn, Want
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -40,12 +41,13 @@ for _ in range(int(count)):
 RESERVE = """
 import os, sys
 from farm import credentials
-from farm.keyring import Keyring, Turn, Want
+from farm.scopes import Scopes, Turn, Want
+from farm.keyring import Keyring
 from farm.project import Project
 
 root, name, count, now = sys.argv[1:]
 credentials.PATIENCE = 60.0
-ring = Keyring(Project(root), os.environ, name)
+ring = Keyring(Scopes(Project(root), os.environ, name))
 want = Want("acme", "big", base_url="https://acme.example")
 for _ in range(int(count)):
     turn = ring.ask(want, float(now))
@@ -114,7 +116,7 @@ def tell_limit(
     project: Project, environ: dict[str, str], headers: dict[str, str]
 ) -> None:
     """One call long ago, whose answer said how fast others may follow."""
-    ring = Keyring(project, environ, "first")
+    ring = Keyring(Scopes(project, environ, "first"))
     turn = ring.ask(Want("acme", "big", base_url="https://acme.example"), NOW - 99)
     assert isinstance(turn, Turn)
     ring.succeeded(turn, headers, NOW - 98)
