@@ -5,7 +5,7 @@ record. Each source is checked whole, also where a later one overrides it: a wro
 value is an error today, not on the day when the flag is left out. The error is a
 `ConfigError`: which source, the line and column in farm.toml, what is allowed.
 
-A setting is a field of `Settings`, a reader in `_READERS` and a row of
+A setting is a field of `Settings`, a reader in `farm.readers` and a row of
 `SETTINGS_HELP`. Its variable is FARM_ and the field's name in capitals, its flag `--`
 and its name. A setting named `logs.keep` stands as `keep` in the table `[logs]` of
 farm.toml, and its field is `logs_keep`. What children find in their environment is in
@@ -16,22 +16,17 @@ say is `farm.agent.Agent`.
 """
 
 import os
-import re
-import stat
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
-from farm import duration
 from farm.agent import Agent, read_agent
 from farm.errors import ConfigError
-from farm.locate import NOWHERE, Place, did_you_mean, place_of, shown
+from farm.locate import did_you_mean, shown
+from farm.readers import READERS, Durability, Hook, meant
 from farm.refusal import RefusedError
-
-Durability = Literal["auto", "always", "never"]
-FilePath = str | os.PathLike[str]
-Hook = str | tuple[str, ...]  #: a command: for `sh -c`, or a list of words
+from farm.tomlfile import FilePath, TomlFile
 
 #: What the processes that farm starts find in their environment, and what it is.
 CHILD_VARIABLES = {
@@ -150,11 +145,9 @@ def load_settings(
     A missing file says nothing, nor does an empty variable or a flag that is None.
     Raises ConfigError.
     """
-    text = _text_of(toml_path)
-    table = _table(toml_path, text)
-    agents = _agents(toml_path, text, table.pop(AGENTS, {}))
-    given = _from_file(toml_path, text, table)
-    given |= _from_environ(environ) | _from_flags(flags)
+    file = TomlFile.read(toml_path)
+    agents = _agents(file)
+    given = _from_file(file) | _from_environ(environ) | _from_flags(flags)
     settings = Settings(
         agents=agents,
         **{SETTINGS_HELP[name].field: found.value for name, found in given.items()},
@@ -188,19 +181,33 @@ def _origin(name: str, given: Mapping[str, _Given]) -> str:
 # -- the three sources ------------------------------------------------------------
 
 
-def _from_file(path: FilePath, text: str, table: dict[str, Any]) -> dict[str, _Given]:
+def _from_file(file: TomlFile) -> dict[str, _Given]:
     given = {}
-    for name, value in _flat(table).items():
-        where = _located(path, _place_of(text, *name.split(".", 1)))
+    for name, value in _flat(file.table).items():
+        where = file.where(*name.split(".", 1))
         if name not in SETTINGS_HELP:
             raise ConfigError(f"{where}: unknown setting `{name}`{_known(name)}")
         given[name] = _Given(_checked(name, value, f"{where}: `{name}`"), where)
     return given
 
 
-def _agents(path: FilePath, text: str, tables: object) -> dict[str, Agent]:
+def _flat(table: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a table, `{"logs": {"keep": 1}}` as `{"logs.keep": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        if name == AGENTS:
+            continue
+        if name in _TABLES and isinstance(value, dict):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _agents(file: TomlFile) -> dict[str, Agent]:
+    tables = file.table.get(AGENTS, {})
     if not isinstance(tables, dict):
-        where = _located(path, _place_of(text, AGENTS))
+        where = file.where(AGENTS)
         raise ConfigError(f"{where}: `agents` must be tables such as [agents.ask]")
     agents = {}
     for name, table in tables.items():
@@ -208,8 +215,7 @@ def _agents(path: FilePath, text: str, tables: object) -> dict[str, Agent]:
             agents[name] = read_agent(table)
         except RefusedError as refused:
             keys = [AGENTS, name, *(str(step) for step in refused.path[:1])]
-            where = _located(path, _place_of(text, *keys))
-            message = f"{where}: [agents.{name}]: {refused.sentence}"
+            message = f"{file.where(*keys)}: [agents.{name}]: {refused.sentence}"
             raise ConfigError(message) from None
     return agents
 
@@ -257,7 +263,7 @@ def _from_flags(flags: Mapping[str, object]) -> dict[str, _Given]:
 
 def _checked(name: str, value: object, subject: str) -> object:
     try:
-        return _READERS[name](value)
+        return READERS[name](value)
     except ValueError as error:
         raise ConfigError(f"{subject} {error}, not {shown(value)}") from None
 
@@ -265,190 +271,12 @@ def _checked(name: str, value: object, subject: str) -> object:
 def _checked_text(name: str, text: Any, subject: str) -> object:
     """A text from outside means what it would mean in farm.toml without quotes."""
     try:
-        return _READERS[name](_meant(text, _READERS[name]))
+        return READERS[name](meant(name, text))
     except ValueError as error:
         raise ConfigError(f"{subject} {error}, not {shown(text)}") from None
-
-
-def _meant(text: str, reader: Callable[[object], object]) -> object:
-    if reader is _yes_or_no:
-        return _TRUTHS.get(text.lower(), text)
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue  # not this kind of number; what is none stays text
-    return text
 
 
 def _known(name: str) -> str:
     return (
         did_you_mean(name, SETTINGS_HELP) or f"; there are {', '.join(SETTINGS_HELP)}"
     )
-
-
-# -- farm.toml as text ------------------------------------------------------------
-
-
-def _text_of(path: FilePath) -> str:
-    try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):  # who opened it would wait for ever
-            raise ConfigError(f"cannot read {path}: it is a FIFO")
-        with open(path, "rb") as file:
-            return file.read().decode()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8: save it as UTF-8") from None
-
-
-def _table(path: FilePath, text: str) -> dict[str, Any]:
-    if not text:
-        return {}
-    import tomllib  # noqa: PLC0415 - most projects have no farm.toml
-
-    try:
-        return tomllib.loads(text)
-    except ValueError as error:  # TOMLDecodeError, or an integer beyond all limits
-        words, _, where = str(error).partition(" (at ")
-        numbers = [int(number) for number in re.findall("[0-9]+", where)]
-        # Without numbers it is the end of the document.
-        place = Place(*numbers) if numbers else place_of(text, len(text))
-        message = f"{_located(path, place)}: this is not TOML: {words}"
-        raise ConfigError(message) from None
-
-
-def _flat(table: dict[str, Any]) -> dict[str, Any]:
-    """The same with `{"logs": {"keep": 1}}` as `{"logs.keep": 1}`."""
-    flat: dict[str, Any] = {}
-    for name, value in table.items():
-        if name in _TABLES and isinstance(value, dict):
-            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _place_of(text: str, outer: str, *inner: str) -> Place:
-    """Where a setting stands: in its table, or else where its table is named."""
-    start = _offset_of_key(text, outer, r"^[ \t\[]*")
-    for name in inner:
-        if start >= 0:
-            start = max(start, _offset_of_key(text, name, r"(?:^|[.{,])[ \t]*", start))
-    return place_of(text, start) if start >= 0 else NOWHERE
-
-
-def _offset_of_key(text: str, name: str, before: str, start: int = 0) -> int:
-    """Where a key stands for the first time from `start` on; -1 if nowhere."""
-    shape = rf"{before}(?P<key>([\"']?){re.escape(name)}\2)[ \t]*[=.\]]"
-    found = re.compile(shape, re.MULTILINE).search(text, start)
-    return found.start("key") if found else -1
-
-
-def _located(path: FilePath, place: Place) -> str:
-    return f"{path}:{place.line}:{place.column}" if place != NOWHERE else str(path)
-
-
-# -- reading one value ------------------------------------------------------------
-# A reader returns what `Settings` keeps, or raises ValueError in words that follow
-# a name: "must be ...".
-
-
-def _whole(least: int) -> Callable[[object], int]:
-    def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"must be a whole number of at least {least}")
-        return value
-
-    return read
-
-
-def _above_zero(value: object) -> float:
-    found = duration.seconds(value)
-    if found == 0.0:
-        raise ValueError(_MUST_BE["above_zero"])
-    return found
-
-
-def _durability(value: object) -> Durability:
-    if value not in ("auto", "always", "never"):
-        raise ValueError(_MUST_BE["durability"])
-    return value
-
-
-def _size(most: str) -> Callable[[object], int]:
-    must_be = f'must be a number of bytes or a size such as "16 KiB", at most 1 {most}'
-
-    def read(value: object) -> int:
-        found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-        number = int(found[1]) * _UNITS[found[2]] if found else value
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise ValueError(must_be)  # noqa: TRY004 - one error for all of them
-        if not 0 <= number <= _UNITS[most]:
-            raise ValueError(must_be)
-        return number
-
-    return read
-
-
-def _command(value: object) -> Hook:
-    words = (value,) if isinstance(value, str) else value
-    if (
-        not isinstance(words, list | tuple)
-        or not words
-        or not all(map(_is_word, words))
-    ):
-        raise ValueError(_MUST_BE["command"])
-    return value if isinstance(value, str) else tuple(words)
-
-
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and bool(value) and "\0" not in value
-
-
-def _name(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(_MUST_BE["name"])
-    return value
-
-
-def _yes_or_no(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(_MUST_BE["yes_or_no"])  # noqa: TRY004 - as above
-    return value
-
-
-_MUST_BE = {
-    "above_zero": "must be above 0 seconds",
-    "durability": 'must be "auto", "always" or "never"',
-    "command": 'must be a command such as "notify.sh" or ["mail", "me"]',
-    "name": 'must be a name such as "ask"',
-    "yes_or_no": "must be true or false",
-}
-_TRUTHS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(
-    ("false", "no", "0"), False
-)
-_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}  # bytes
-_SIZE = re.compile(r"([0-9]{1,9}) ?(KiB|MiB|GiB|TiB)")
-
-_READERS: dict[str, Callable[[object], object]] = {
-    "workers": _whole(least=1),
-    "timeout": _above_zero,
-    "retries": _whole(least=0),
-    "max_lost": _whole(least=1),  # with 0 even a task that never vanished is lost
-    "max_wait": duration.seconds,
-    "grace": duration.seconds,
-    "heartbeat": _above_zero,
-    "heartbeat_timeout": _above_zero,
-    "durability": _durability,
-    "inline_output": _size("GiB"),
-    "trust": _yes_or_no,
-    "default_agent": _name,
-    "logs.keep": duration.seconds,
-    "logs.max_total": _size("TiB"),
-    "hooks.on_failure": _command,
-    "hooks.on_done": _command,
-}

@@ -22,8 +22,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from farm import disk, process
-from farm.config import Hook, Settings
+from farm.config import Settings
 from farm.project import Project
+from farm.readers import Hook
 from farm.states import FAILURES, Status
 
 LONGEST = 60.0  # seconds; then a hook is killed

@@ -56,12 +56,12 @@ from typing import Any
 import msgspec
 
 from farm import disk, processor
-from farm.config import FilePath
 from farm.errors import UsageError
 from farm.health import WorkerHealthState
 from farm.processor import Processor
 from farm.project import MAX_TASK_BYTES, Project
 from farm.session import Session
+from farm.tomlfile import FilePath
 from farm.value import fault_in
 
 

@@ -9,9 +9,10 @@ import psutil
 import pytest
 
 from farm import hooks
-from farm.config import Hook, Settings
+from farm.config import Settings
 from farm.hooks import Hooks
 from farm.project import Project
+from farm.readers import Hook
 from farm.states import FAILURES, Status
 from tests.driver import Gate
 from tests.waiting import wait_until

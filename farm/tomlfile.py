@@ -1,0 +1,84 @@
+"""farm.toml: its text, its table, and the place of a key in it.
+
+    file = TomlFile.read(path)
+    file.table                     what it says, as Python has it
+    file.where("logs", "keep")     "farm.toml:7:1", for who must mend it
+
+A missing file is an empty one. ConfigError, with the place, for what is no TOML.
+"""
+
+import os
+import re
+import stat
+from typing import Any, NamedTuple, Self
+
+from farm.errors import ConfigError
+from farm.locate import NOWHERE, Place, place_of
+
+FilePath = str | os.PathLike[str]
+
+
+class TomlFile(NamedTuple):
+    """See the module's docstring."""
+
+    path: FilePath
+    text: str
+    table: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: FilePath) -> Self:
+        """The file as it is now."""
+        text = _text_of(path)
+        return cls(path, text, _table(path, text))
+
+    def where(self, outer: str, *inner: str) -> str:
+        """Where a key stands: in its table, or else where its table is named."""
+        start = _offset_of_key(self.text, outer, r"^[ \t\[]*")
+        for name in inner:
+            if start >= 0:
+                before = r"(?:^|[.{,])[ \t]*"
+                start = max(start, _offset_of_key(self.text, name, before, start))
+        place = place_of(self.text, start) if start >= 0 else NOWHERE
+        return _located(self.path, place)
+
+
+def _text_of(path: FilePath) -> str:
+    try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # who opened it would wait for ever
+            raise ConfigError(f"cannot read {path}: it is a FIFO")
+        with open(path, "rb") as file:
+            return file.read().decode()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8: save it as UTF-8") from None
+
+
+def _table(path: FilePath, text: str) -> dict[str, Any]:
+    if not text:
+        return {}
+    import tomllib  # noqa: PLC0415 - most projects have no farm.toml
+
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:  # TOMLDecodeError, or an integer beyond all limits
+        words, _, where = str(error).partition(" (at ")
+        numbers = [int(number) for number in re.findall("[0-9]+", where)]
+        # Without numbers it is the end of the document.
+        place = Place(*numbers) if numbers else place_of(text, len(text))
+        message = f"{_located(path, place)}: this is not TOML: {words}"
+        raise ConfigError(message) from None
+
+
+def _offset_of_key(text: str, name: str, before: str, start: int = 0) -> int:
+    """Where a key stands for the first time from `start` on; -1 if nowhere."""
+    shape = rf"{before}(?P<key>([\"']?){re.escape(name)}\2)[ \t]*[=.\]]"
+    found = re.compile(shape, re.MULTILINE).search(text, start)
+    return found.start("key") if found else -1
+
+
+def _located(path: FilePath, place: Place) -> str:
+    return f"{path}:{place.line}:{place.column}" if place != NOWHERE else str(path)
