@@ -37,6 +37,11 @@ class Prompts:
         self.farm.environ[f"ANTHROPIC_API_KEY_{number}"] = secret
         return f"anthropic-{number}"
 
+    def agent_with_key(self, **told: Any) -> str:
+        """The usual agent, and the only key it has; its label."""
+        self.agent(**told)
+        return self.key()
+
     def drop(self, count: int, **task: Any) -> list[str]:
         """So many prompts, each with words of its own."""
         return [

@@ -64,8 +64,7 @@ def stop(farm: Farm, worker: "subprocess.Popen[bytes]") -> None:
 def test_as_many_calls_as_the_agent_allows_are_under_way_at_once(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=5)
-    prompts.key()
+    prompts.agent_with_key(concurrency=5)
     names = prompts.drop(12)
     provider.hold()
     farm.start_worker()
@@ -86,8 +85,7 @@ def test_as_many_calls_as_the_agent_allows_are_under_way_at_once(
 def test_an_agent_without_concurrency_answers_one_prompt_after_the_other(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent()
-    prompts.key()
+    prompts.agent_with_key()
     prompts.drop(3)
     provider.hold(times=1)
     worker = farm.start_worker("--until-done")
@@ -103,8 +101,7 @@ def test_an_agent_without_concurrency_answers_one_prompt_after_the_other(
 def test_two_workers_ask_no_prompt_twice(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=5)
-    prompts.key()
+    prompts.agent_with_key(concurrency=5)
     names = prompts.drop(40)
     provider.hold()
     workers = [farm.start_worker("--until-done") for _ in range(2)]
@@ -121,8 +118,7 @@ def test_two_workers_ask_no_prompt_twice(
 def test_two_hundred_calls_are_under_way_in_two_processes(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=100)
-    prompts.key()
+    prompts.agent_with_key(concurrency=100)
     names = prompts.drop(200)
     provider.hold()
     workers = [farm.start_worker() for _ in range(2)]
@@ -138,8 +134,7 @@ def test_two_hundred_calls_are_under_way_in_two_processes(
 def test_no_more_calls_are_under_way_than_files_may_be_open(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=50)
-    prompts.key()
+    prompts.agent_with_key(concurrency=50)
     names = prompts.drop(30)
     provider.hold()
     limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (84, 84))"
@@ -156,8 +151,7 @@ def test_no_more_calls_are_under_way_than_files_may_be_open(
 def test_a_prompt_that_comes_while_calls_are_under_way_is_taken(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=5)
-    prompts.key()
+    prompts.agent_with_key(concurrency=5)
     provider.hold()
     farm.drop("before", run="true")
     patched(farm, 'patch("farm.worker.IDLE_LOOK", 1000.0).start()')
@@ -184,8 +178,7 @@ def drop_when_busy(prompts: Prompts, count: int, **task: Any) -> None:
 def test_a_task_of_another_kind_may_be_overtaken(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=2)
-    prompts.key()
+    prompts.agent_with_key(concurrency=2)
     names = prompts.drop(30)
     provider.slow(0.1)
     farm.start_worker()
@@ -198,8 +191,7 @@ def test_a_task_of_another_kind_may_be_overtaken(
 def test_a_task_of_another_kind_is_not_overtaken_for_ever(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=2)
-    prompts.key()
+    prompts.agent_with_key(concurrency=2)
     names = prompts.drop(60)
     provider.slow(0.1)
     patched(farm, 'patch("farm.calls.OTHERS_WAIT", 0.2).start()')
@@ -212,8 +204,7 @@ def test_a_task_of_another_kind_is_not_overtaken_for_ever(
 def test_a_task_of_higher_priority_is_overtaken_by_nobody(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=2)
-    prompts.key()
+    prompts.agent_with_key(concurrency=2)
     names = prompts.drop(60)
     provider.slow(0.1)
     farm.start_worker()
@@ -227,8 +218,7 @@ def test_a_task_that_another_worker_runs_keeps_no_call_back(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
     gate = farm.gate()
-    prompts.agent(concurrency=2)
-    prompts.key()
+    prompts.agent_with_key(concurrency=2)
     farm.drop("a-run", run=gate.command, priority=5)
     farm.start_worker()
     gate.wait_reached()
@@ -247,8 +237,7 @@ def test_a_task_that_another_worker_runs_keeps_no_call_back(
 def test_what_prompts_need_ends_before_they_are_asked(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=5)
-    prompts.key()
+    prompts.agent_with_key(concurrency=5)
     farm.drop("a", prompt="a", needs=["b"])
     farm.drop("b", prompt="b", needs=["c"])
     farm.drop("c", run="true", needs=["d"])
@@ -263,8 +252,7 @@ def test_what_prompts_need_ends_before_they_are_asked(
 
 def five_held(prompts: Prompts, **first: Any) -> "subprocess.Popen[bytes]":
     """A worker that holds five calls of seven prompts."""
-    prompts.agent(concurrency=5)
-    prompts.key()
+    prompts.agent_with_key(concurrency=5)
     prompts.drop(7)
     if first:
         prompts.farm.drop("p00", prompt="prompt 00", **first)
@@ -336,8 +324,7 @@ def test_the_time_of_one_call_ends_no_other(
 def test_a_stream_that_stalls_is_ended_by_the_time_of_its_task(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent()
-    prompts.key()
+    prompts.agent_with_key()
     provider.answer_with(Stall())
     prompts.drop(1, timeout=0.5)
     farm.work()
@@ -365,8 +352,7 @@ def test_calls_of_a_worker_that_was_killed_are_asked_again(
 
 def wait_for_a_turn(prompts: Prompts) -> "subprocess.Popen[bytes]":
     """A worker whose only call waits for half a minute, and holds it meanwhile."""
-    prompts.agent()
-    prompts.key()
+    prompts.agent_with_key()
     prompts.provider.answer_with(IN_HALF_A_MINUTE, times=None)
     prompts.drop(1)
     worker = prompts.farm.start_worker()
@@ -402,8 +388,7 @@ def test_who_waits_for_a_turn_is_ended_by_a_cancel_at_once(
 def test_a_key_that_rests_for_an_hour_frees_the_worker(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=3)
-    prompts.key()
+    prompts.agent_with_key(concurrency=3)
     provider.answer_with(HOUR, times=None)
     prompts.drop(1)
     farm.start_worker()
@@ -426,8 +411,7 @@ def test_a_key_that_rests_for_an_hour_frees_the_worker(
 def test_a_prompt_whose_need_broke_is_skipped_although_all_keys_rest(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent()
-    prompts.key()
+    prompts.agent_with_key()
     provider.answer_with(HOUR, times=None)
     prompts.drop(1)
     farm.start_worker()
@@ -478,8 +462,7 @@ def test_an_overload_is_waited_out_with_the_same_key_and_rests_none(
 def test_a_rate_limit_counts_neither_against_the_task_nor_its_time_nor_the_worker(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent()
-    prompts.key()
+    prompts.agent_with_key()
     provider.answer_with(SOON, times=2)
     prompts.drop(1, timeout=0.9, retries=0)
     farm.start_worker()
@@ -494,8 +477,7 @@ def test_a_rate_limit_counts_neither_against_the_task_nor_its_time_nor_the_worke
 def test_a_prompt_is_not_put_off_for_ever(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent()
-    prompts.key()
+    prompts.agent_with_key()
     provider.answer_with(ROWS["authentication"], times=None)
     prompts.drop(1)
     farm.start_worker(FARM_MAX_WAIT="0.01s")
@@ -546,8 +528,7 @@ Ledger.append = append
 def test_answers_that_the_disk_does_not_take_are_kept_and_not_asked_again(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=2)
-    prompts.key()
+    prompts.agent_with_key(concurrency=2)
     provider.answer_with(Stall())
     names = prompts.drop(2, timeout=2)
     patched(farm, FULL)
@@ -561,8 +542,7 @@ def test_answers_that_the_disk_does_not_take_are_kept_and_not_asked_again(
 def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_call(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=2)
-    prompts.key()
+    prompts.agent_with_key(concurrency=2)
     provider.hold()
     names = [farm.drop("p00", prompt="first")]
     patched(farm, UNSEEN, "--until-done")
@@ -577,8 +557,7 @@ def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_call(
 def test_a_ledger_that_cannot_be_written_is_the_machines_fault(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=2)
-    prompts.key()
+    prompts.agent_with_key(concurrency=2)
     prompts.drop(2)
     patched(farm, UNWRITTEN, "--until-done")
     farm.wait_for("succeeded", "p00", "p01")
@@ -594,8 +573,7 @@ def test_a_ledger_that_cannot_be_written_is_the_machines_fault(
 def test_a_prompt_file_that_cannot_be_read_is_its_tasks_failure(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent(concurrency=3)
-    prompts.key()
+    prompts.agent_with_key(concurrency=3)
     farm.write("good.md", "from a file")
     farm.write("empty.md", " \n")
     (farm.root / "latin.md").write_bytes(b"caf\xe9")
@@ -625,8 +603,7 @@ def test_a_prompt_file_that_cannot_be_read_is_its_tasks_failure(
 def test_a_prompt_for_an_agent_that_farm_does_not_know_fails(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
-    prompts.agent()
-    prompts.key()
+    prompts.agent_with_key()
     prompts.drop(1, agent="nobody")
     farm.work()
 

@@ -215,8 +215,7 @@ def test_every_refusal_is_taken_for_what_it_is_and_tells_nothing_of_a_key(
 def test_a_redirect_is_not_followed_with_the_key(farm: Farm) -> None:
     with Provider() as provider, Provider() as other:
         prompts = Prompts(farm, provider)
-        prompts.agent()
-        prompts.key()
+        prompts.agent_with_key()
         provider.answer_with(redirect(f"{other.url}/v1/messages"), times=None)
         prompts.drop(1)
         farm.work()
