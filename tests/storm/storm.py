@@ -37,12 +37,16 @@ FORKS = (0,) * 18 + (1, 2)  # children that a callable leaves behind
 CALLS = 0.95  # of all tasks are callables, the others commands
 DROPPING = 0.8  # of the time; then the rest is tormented without new tasks
 UNEVEN = (0.2, 1.8)  # shares of the mean pause between two acts
-# Temporary files of who was killed before it had a name are swept after an hour.
+# What somebody made who was killed before he had a name is swept after an hour: so the
+# last sweep is later than it is.
 TIDY = """
-import sys
-from farm.locking import TaskLock
+import sys, time
+from farm import rescue
+from farm.claim import Holder
+from farm.project import Project
 
-TaskLock(sys.argv[1]).clean_all_stale_locks(max_age_seconds=0)
+later = time.time() + 2 * rescue.OLD
+rescue.sweep(Project.open(sys.argv[1]), Holder.passing(), later)
 """
 
 
