@@ -402,6 +402,10 @@ class Queue:
         """It cannot be claimed until somebody mends what the sentence says."""
         self._judge.block(task_id, sentence, tick)
 
+    def doubt_empty(self) -> None:
+        """Ask every result for its size; one that is empty counts no more at a look."""
+        self._ends.doubt_empty()
+
     def ended(self, task_id: str, until: float | None, now: float, tick: float) -> None:
         """One of ours ended; with a time it runs again then, else it is final."""
         ran = self.sha256_of(task_id)

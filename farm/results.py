@@ -9,7 +9,8 @@ at each look: a verdict of `invalid` (its file may have changed since), a file t
 was empty, and whatever an event or a claim found to be no result.
 
 Files are empty after a power cut, so who only looks asks for the size of those alone
-that ended before this machine started; a worker asks for all, as people empty files.
+that ended before this machine started. A worker asks for all at first, and now and then
+when it is idle (`doubt_empty`): people empty files in place, and no folder tells of it.
 """
 
 import os
@@ -125,6 +126,10 @@ class Results:
     def doubt(self, task_id: str) -> None:
         """Read it at each look from now on, until a journal tells how it ended."""
         self.doubtful.add(task_id)
+
+    def doubt_empty(self) -> None:
+        """Ask for the size of every file; what is empty is read at the next look."""
+        self.doubtful |= self._empty(self._names)
 
     def _listen(self) -> Set[str]:
         """Take in what journals tell, the latest line last; the ids."""

@@ -20,7 +20,8 @@ from farm.retry import put_off_for
 from farm.standing import Doomed, Ready
 from farm.worker import Worker
 
-SWEEP_EVERY = 30.0  # seconds; an idle worker tidies up after the dead
+SWEEP_EVERY = 30.0  # seconds; an idle worker tidies up after the dead,
+SWEEP_SHARE = 100  # ... and after t seconds of that not for 100 t
 AFRESH_AFTER = 250_000  # tasks; glibc keeps all that a variable ever was, 240 B a task
 
 
@@ -135,8 +136,10 @@ def _rescue(worker: Worker) -> None:
     _give_up(worker)
     tick = time.monotonic()
     if tick >= worker.sweep_due:
-        worker.sweep_due = tick + SWEEP_EVERY
         rescue.sweep(worker.project, worker.holder, time.time())
+        worker.queue.doubt_empty()
+        ended = time.monotonic()
+        worker.sweep_due = ended + max(SWEEP_EVERY, SWEEP_SHARE * (ended - tick))
     if tick >= worker.trim_due:
         worker.trim_due = tick + retention.EVERY
         retention.trim(worker.project, worker.settings, time.time())

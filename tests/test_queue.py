@@ -769,6 +769,20 @@ def test_an_empty_result_that_comes_while_a_worker_works_is_none(
     assert folder.queue.ready_ids() == ["a", "b"]
 
 
+def test_a_result_that_is_emptied_while_a_worker_is_idle_is_none(
+    folder: Folder,
+) -> None:
+    for task_id in ("a", "b"):
+        folder.drop(task_id)
+        folder.result(task_id)
+    folder.look()
+    folder.look()  # by now it has read its own journal
+    os.truncate(folder.project.result_path("a"), 0)
+    folder.queue.doubt_empty()
+
+    assert folder.look() == ["a"]
+
+
 def test_a_blocked_task_waits_with_its_sentence_and_is_tried_again(
     folder: Folder,
 ) -> None:

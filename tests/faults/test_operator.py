@@ -271,6 +271,29 @@ def test_a_deleted_result_is_made_again_however_many_look_at_it(farm: Farm) -> N
     assert "Traceback" not in said(farm)
 
 
+EAGER = """
+import sys
+from farm import cli, work, worker
+
+work.SWEEP_EVERY = worker.IDLE_LOOK = 0.1
+sys.exit(cli.run(sys.argv[1:]))
+"""
+
+
+@pytest.mark.fault(53)
+def test_a_result_that_is_emptied_in_place_is_made_again_by_who_was_idle(
+    farm: Farm,
+) -> None:
+    farm.drop("job", run="echo >> ran")
+    farm.start_python("-c", EAGER, "worker", str(farm.root))
+    farm.wait_for("succeeded", "job")
+    os.truncate(farm.result_path("job"), 0)
+    wait_until(lambda: (farm.root / "ran").read_text() == "\n\n")
+    result = farm.wait_for("succeeded", "job")
+
+    assert whys(result) == ["succeeded"]
+
+
 @pytest.mark.fault(52)
 @each_kind
 def test_a_task_that_is_edited_while_it_runs_ends_with_the_bytes_that_ran(
