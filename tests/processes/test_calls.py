@@ -728,7 +728,7 @@ def test_nothing_of_a_key_is_in_any_place_while_calls_are_under_way_and_after(
     provider.hold()
     farm.start_worker()
     provider.wait_for_calls(5)
-    before = [places for key in prompts.secrets if (places := holding(farm, key))]
+    before = holding(farm, *prompts.secrets)
     provider.release()
     farm.wait_for("succeeded", *names)
     farm.drop("env", run="env; cat /proc/self/environ")
@@ -736,7 +736,7 @@ def test_nothing_of_a_key_is_in_any_place_while_calls_are_under_way_and_after(
     for verb in (["keys"], ["status"], ["show", "p00"], ["keys", "--json"]):
         farm.farm(*verb)
     farm.said.append(farm.describe())
-    after = [places for key in prompts.secrets if (places := holding(farm, key))]
+    after = holding(farm, *prompts.secrets)
 
     assert (before, after) == ([], [])
     assert provider.count(status=401) == 1

@@ -79,17 +79,19 @@ def forms(key: str) -> list[bytes]:
     return [plain, *middles, *(text.encode() for text in urls)]
 
 
-def holding(farm: Farm, key: str) -> list[str]:
-    """Where something of the key is: files, their names, processes' arguments."""
-    places = {str(p): p.read_bytes() for p in farm.root.rglob("*") if p.is_file()}
-    places["names"] = "\n".join(map(str, farm.root.rglob("*"))).encode()
+def holding(farm: Farm, *keys: str) -> list[str]:
+    """Where something of a key is: files, their names, processes' arguments."""
+    there = list(farm.root.rglob("*"))
+    places = {"names": "\n".join(map(str, there)).encode()}
     places["said"] = "".join(farm.said).encode()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in [*there, *Path("/proc").glob("[0-9]*/cmdline")]:
         try:
-            places[str(path)] = path.read_bytes()
-        except OSError:
-            continue  # it ended while we looked
-    return [p for p, text in places.items() if any(form in text for form in forms(key))]
+            if path.is_file():
+                places[str(path)] = path.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a worker took it away, or it ended, while we looked
+    found = [form for key in keys for form in forms(key)]
+    return [place for place, text in places.items() if any(f in text for f in found)]
 
 
 def shown(value: object, key: str) -> str:
