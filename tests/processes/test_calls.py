@@ -22,7 +22,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.processes
 
 HOUR = ROWS["rate_limit"].with_headers(retry_after="3600")
-SOON = ROWS["rate_limit"].with_headers(retry_after="1")
 IN_HALF_A_MINUTE = ROWS["rate_limit"].with_headers(retry_after="30")
 
 PATCHED = """
@@ -169,10 +168,11 @@ def test_a_prompt_that_comes_while_calls_are_under_way_is_taken(
 # -- other tasks ----------------------------------------------------------------------
 
 
-def drop_when_busy(prompts: Prompts, count: int, **task: Any) -> None:
-    """A `run` task that comes when calls are under way: it notes who had a result."""
-    prompts.provider.wait_for_calls(count)
+def drop_when_busy(prompts: Prompts, **task: Any) -> None:
+    """A `run` task that comes when two calls are under way: it notes who had a result."""
+    prompts.provider.wait_for_calls(2)
     prompts.farm.drop("a-run", run="ls tasks > seen", **task)
+    prompts.provider.release()
 
 
 def test_a_task_of_another_kind_may_be_overtaken(
@@ -181,8 +181,9 @@ def test_a_task_of_another_kind_may_be_overtaken(
     prompts.agent_with_key(concurrency=2)
     names = prompts.drop(30)
     provider.slow(0.1)
+    provider.hold(times=2)
     farm.start_worker()
-    drop_when_busy(prompts, 2)
+    drop_when_busy(prompts)
     farm.wait_for("succeeded", *names, "a-run")
 
     assert "p29.result.json" in told(farm.root / "seen")
@@ -194,8 +195,9 @@ def test_a_task_of_another_kind_is_not_overtaken_for_ever(
     prompts.agent_with_key(concurrency=2)
     names = prompts.drop(60)
     provider.slow(0.1)
+    provider.hold(times=2)
     patched(farm, 'patch("farm.calls.OTHERS_WAIT", 0.2).start()')
-    drop_when_busy(prompts, 2)
+    drop_when_busy(prompts)
     farm.wait_for("succeeded", *names, "a-run")
 
     assert "p59.result.json" not in told(farm.root / "seen")
@@ -207,8 +209,9 @@ def test_a_task_of_higher_priority_is_overtaken_by_nobody(
     prompts.agent_with_key(concurrency=2)
     names = prompts.drop(60)
     provider.slow(0.1)
+    provider.hold(times=2)
     farm.start_worker()
-    drop_when_busy(prompts, 2, priority=5)
+    drop_when_busy(prompts, priority=5)
     farm.wait_for("succeeded", *names, "a-run")
 
     assert "p59.result.json" not in told(farm.root / "seen")
@@ -459,18 +462,32 @@ def test_an_overload_is_waited_out_with_the_same_key_and_rests_none(
     assert prompts.rests() == set()
 
 
+#: what a call waits for comes at once, and all clocks say that it took its time
+JUMPS = """
+import time
+from farm import asking
+jumped = [0.0]
+def that_jumps(real):
+    return lambda: real() + jumped[0]
+time.time, time.monotonic = map(that_jumps, (time.time, time.monotonic))
+async def sleep_until(at):
+    jumped[0] += max(0.0, at - time.time())
+asking._sleep_until = sleep_until
+"""
+
+
 def test_a_rate_limit_counts_neither_against_the_task_nor_its_time_nor_the_worker(
     prompts: Prompts, farm: Farm, provider: Provider
 ) -> None:
     prompts.agent_with_key()
-    provider.answer_with(SOON, times=2)
-    prompts.drop(1, timeout=0.9, retries=0)
-    farm.start_worker()
+    provider.answer_with(IN_HALF_A_MINUTE)
+    prompts.drop(1, timeout=20, retries=0)
+    patched(farm, JUMPS)
     farm.wait_for("succeeded", "p00")
     health = [path.read_text() for path in (farm.state / "workers").glob("*.json")]
 
     assert whys(farm.result("p00")) == ["succeeded"]
-    assert provider.count(status=429) == 2
+    assert provider.count(status=429) == 1
     assert [text for text in health if "failures" in text] == []
 
 
@@ -490,15 +507,19 @@ def test_a_prompt_is_not_put_off_for_ever(
 # -- what goes wrong with the machine ---------------------------------------------------------
 
 
+#: until two are answered
 FULL = """
-from farm import commit
-real, left = commit.finish, [5]
-def finish(desk, claim, outcome, now):
-    if left[0]:
-        left[0] -= 1
+from farm import calls, commit
+ask, write, answered = calls.answer, commit.finish, []
+async def answer(*words):
+    outcome = await ask(*words)
+    answered.append(outcome)
+    return outcome
+def finish(*words):
+    if len(answered) < 2:
         raise OSError(28, "No space left on device")
-    return real(desk, claim, outcome, now)
-commit.finish = finish
+    return write(*words)
+calls.answer, commit.finish = answer, finish
 """
 UNSEEN = """
 import os
@@ -530,10 +551,10 @@ def test_answers_that_the_disk_does_not_take_are_kept_and_not_asked_again(
 ) -> None:
     prompts.agent_with_key(concurrency=2)
     provider.answer_with(Stall())
-    names = prompts.drop(2, timeout=2)
+    names = prompts.drop(2)
     patched(farm, FULL)
     wait_until(lambda: "cannot write the result" in said(farm))
-    provider.release()  # what is answered while the disk is full is in time
+    provider.release()  # while the disk is full the other is answered, too
     farm.wait_for("succeeded", *names)
 
     assert provider.count() == 2
