@@ -159,11 +159,11 @@ def test_an_answer_that_was_cut_is_kept_with_its_fault(
 def test_an_agent_may_be_asked_at_an_address_that_nobody_listens_at(
     make: Make, form: ModuleType
 ) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as there:
+    with closing(socket.socket()) as there:
+        there.bind(("127.0.0.1", 0))  # so nobody else comes to listen there
         port = there.getsockname()[1]
-    question = make(form)
-    url = f"http://user:password@127.0.0.1:{port}"
-    got = ask(msgspec.structs.replace(question, base_url=url))
+        url = f"http://user:password@127.0.0.1:{port}"
+        got = ask(msgspec.structs.replace(make(form), base_url=url))
     assert trouble(got).kind is Kind.OVERLOAD
     assert f"cannot reach http://127.0.0.1:{port}" in trouble(got).message
     assert "password" not in trouble(got).message
