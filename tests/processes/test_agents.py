@@ -12,6 +12,7 @@ import pytest
 
 from farm.runners import agent
 from tests.driver import Farm, whys
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -450,6 +451,10 @@ def test_after_its_worker_was_killed_a_session_is_resumed(agents: Agents) -> Non
     agents.ask()
     worker = agents.farm.start_worker(ANTHROPIC_API_KEY=key)
     [program] = gate.wait_reached()
+    log = agents.farm.state / "logs" / "job.1.out"
+    wait_until(
+        lambda: log.read_text().endswith("\n")
+    )  # its worker carries what it says
     words = Path(f"/proc/{program}/cmdline").read_bytes()
     agents.farm.kill(worker)
     agents.farm.start_worker(ANTHROPIC_API_KEY=key)

@@ -78,7 +78,14 @@ def gated(gate: Gate, ends: str = "return os.getpid()") -> str:
 def own_workers() -> list[psutil.Process]:
     """Worker processes that we have started and that live."""
     children = psutil.Process().children(recursive=True)
-    return [p for p in children if p.is_running() and "worker" in p.cmdline()]
+    return [child for child in children if "worker" in words(child)]
+
+
+def words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # it has just ended; it may be another test's
+        return []
 
 
 def run_all(
