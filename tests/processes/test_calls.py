@@ -24,6 +24,9 @@ pytestmark = pytest.mark.processes
 HOUR = ROWS["rate_limit"].with_headers(retry_after="3600")
 IN_HALF_A_MINUTE = ROWS["rate_limit"].with_headers(retry_after="30")
 
+#: a look each second, also after one that was long because the machine stood still
+LOOKS = 'patch("farm.worker.REFRESH_SHARE", 0).start()'
+
 PATCHED = """
 import sys
 from unittest.mock import patch
@@ -196,7 +199,7 @@ def test_a_task_of_another_kind_is_not_overtaken_for_ever(
     names = prompts.drop(60)
     provider.slow(0.1)
     provider.hold(times=2)
-    patched(farm, 'patch("farm.calls.OTHERS_WAIT", 0.2).start()')
+    patched(farm, f'{LOOKS}; patch("farm.calls.OTHERS_WAIT", 0.2).start()')
     drop_when_busy(prompts)
     farm.wait_for("succeeded", *names, "a-run")
 
@@ -210,7 +213,7 @@ def test_a_task_of_higher_priority_is_overtaken_by_nobody(
     names = prompts.drop(60)
     provider.slow(0.1)
     provider.hold(times=2)
-    farm.start_worker()
+    patched(farm, LOOKS)
     drop_when_busy(prompts, priority=5)
     farm.wait_for("succeeded", *names, "a-run")
 
@@ -566,7 +569,7 @@ def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_call(
     prompts.agent_with_key(concurrency=2)
     provider.hold()
     names = [farm.drop("p00", prompt="first")]
-    patched(farm, UNSEEN, "--until-done")
+    patched(farm, LOOKS + UNSEEN, "--until-done")
     provider.wait_for_calls(1)
     wait_until(lambda: "cannot look for tasks" in said(farm))
     provider.release()
