@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -18,9 +19,12 @@ pytestmark = pytest.mark.processes
 
 QUICK = {"max": 0, "base_delay": 0.01}  # the next attempt comes at once
 
+#: the variables of which a script tells
+TOLD = "KEY|TOKEN|MAX_RETRIES|BASE_URL$|MODEL$"
+
 PRELUDE = """\
 #!{python}
-import hashlib, json, os, signal, sys, time
+import hashlib, json, os, re, signal, sys, time
 
 def say(**event):
     print(json.dumps(event), flush=True)
@@ -29,8 +33,7 @@ prompt = sys.stdin.read()
 words = sys.argv[1:]
 number = len(open(os.environ["FARM_PROJECT"] + "/starts").readlines()) if os.path.exists(
     os.environ["FARM_PROJECT"] + "/starts") else 0
-names = [n for n in os.environ if "KEY" in n or "TOKEN" in n or "MAX_RETRIES" in n
-         or n.endswith(("BASE_URL", "MODEL")) or "_KEY_" in n]
+names = [n for n in os.environ if re.search({told!r}, n)]
 values = {{n: hashlib.sha256(os.environ[n].encode()).hexdigest() for n in names}}
 with open(os.environ["FARM_PROJECT"] + "/starts", "a") as file:
     start = dict(words=words, prompt=prompt, values=values, program=sys.argv[0])
@@ -59,12 +62,14 @@ class Agents:
         self.farm = farm
         self.bin = farm.root / "bin"
         self.bin.mkdir()
+        mine = farm.environ.items()  # but nobody's own, of which the scripts would tell
+        farm.environ = {n: v for n, v in mine if not re.search(TOLD, n)}
         farm.environ["PATH"] = f"{self.bin}:{farm.environ['PATH']}"
 
     def act(self, name: str, body: str) -> None:
         """From now on `name` does this; its events are as in `PRELUDE`."""
         path = self.bin / name
-        path.write_text(PRELUDE.format(python=sys.executable) + body)
+        path.write_text(PRELUDE.format(python=sys.executable, told=TOLD) + body)
         path.chmod(0o755)
 
     def ask(self, preset: str = "claude", **task: Any) -> str:
