@@ -87,8 +87,9 @@ class Farm:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.logs: list[Path] = []  #: what those in the background said
         self.said: list[str] = []  #: what those that we waited for said
+        not_ours = ("FARM_", "ANTHROPIC_", "OPENAI_")  # whoever runs the tests
         self.environ = {
-            k: v for k, v in os.environ.items() if not k.startswith("FARM_")
+            k: v for k, v in os.environ.items() if not k.startswith(not_ours)
         }
         self.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
         self.environ["FARM_HEARTBEAT"] = "0.2"

@@ -168,6 +168,33 @@ def test_a_prompt_that_comes_while_calls_are_under_way_is_taken(
     farm.wait_for("succeeded", "first", "second")
 
 
+STANDS_STILL = """
+import time
+from farm import queue, worker
+worker.LONGEST_LOOK = 0.1
+jumped, look, tick = [0.0], queue.Queue.refresh, time.monotonic
+def refresh(*words):
+    jumped[0] += 60.0
+    return look(*words)
+time.monotonic, queue.Queue.refresh = lambda: tick() + jumped[0], refresh
+"""
+
+
+def test_looks_in_which_the_machine_stands_still_do_not_put_off_the_next_for_long(
+    prompts: Prompts, farm: Farm, provider: Provider
+) -> None:
+    prompts.agent_with_key(concurrency=2)
+    provider.hold()
+    farm.drop("first", prompt="first")
+    patched(farm, STANDS_STILL)
+    provider.wait_for_calls(1)
+    farm.drop("second", prompt="second")
+    provider.wait_for_calls(2)
+    provider.release()
+
+    farm.wait_for("succeeded", "first", "second")
+
+
 # -- other tasks ----------------------------------------------------------------------
 
 
