@@ -33,6 +33,7 @@ class SmallDisk:
         self.outer = outer
         self.path = outer.root / "small"
         self.back = outer.root / "back"
+        self.glass = outer.root / "glass"
         self.path.mkdir()
         mount = f"mount -t tmpfs -o size=2m,nr_inodes=500,mode=755 tmpfs {self.path}"
         unshare = ["unshare", "--mount", "--propagation", "private"]
@@ -73,16 +74,18 @@ class SmallDisk:
     def cover(self, then: str) -> None:
         """Make the disk read-only, and do something by the back door, still open.
 
-        A mount with files open for writing cannot be made so; one on top of it can.
+        A mount with files open for writing cannot be made so; one that nobody uses can,
+        and is then put on top of it.
         """
-        self.back.mkdir()
-        self.run(f"mount --bind {self.path} {self.back}")
-        self.run(f"mount --bind {self.path} {self.path}")
-        self.run(f"mount -o remount,bind,ro {self.path} && {then}")
+        for place in (self.back, self.glass):
+            place.mkdir()
+            self.run(f"mount --bind {self.path} {place}")
+        self.run(f"mount -o remount,bind,ro {self.glass}")
+        self.run(f"mount --bind {self.glass} {self.path} && {then}")
 
     def uncover(self) -> None:
-        """Let it be written again."""
-        self.run(f"cd / && umount {self.path}")
+        """Let it be written again, also while somebody reads."""
+        self.run(f"cd / && umount --lazy {self.path}")
 
     def make_room(self) -> None:
         """Give all of it back."""
@@ -95,6 +98,15 @@ class SmallDisk:
     def wait_said(self, text: str) -> None:
         """Until one of the processes has said this."""
         wait_until(lambda: text in self.describe(), on_timeout=self.describe)
+
+    def wait_known(self, task_id: str) -> None:
+        """Until a worker has written that it runs this: no beat of it writes more."""
+        task = f'"task":"{task_id}"'
+        health = self.farm.state / "workers"
+        wait_until(
+            lambda: any(task in path.read_text() for path in health.glob("*.json")),
+            on_timeout=self.describe,
+        )
 
     def wait_whys(self, *task_ids: str) -> set[str]:
         """Until these have succeeded; how all their attempts ended."""
@@ -126,6 +138,7 @@ def test_a_result_waits_until_there_is_room(
     small.farm.drop("a", run=f"echo 7; echo 8 >&2; {gate.command}")
     small.start_worker()
     gate.wait_reached()
+    small.wait_known("a")  # what it replaces by this leaves room
     small.run(fill)
     gate.open()
     small.wait_said(f"cannot write the result of a: {FULL}; trying again")
@@ -177,7 +190,7 @@ def test_output_that_found_no_room_is_no_failure_of_the_task(
     gate.wait_reached()
     small.run(BYTES)
     gate.open()
-    small.wait_said(FULL)
+    small.wait_said(f"a: {FULL}")  # its heart may say before that it has no room
     small.make_room()
     ends = small.wait_whys("a")
     kept = small.farm.root / small.farm.result("a")["stdout_path"]
@@ -198,7 +211,7 @@ def test_what_callables_print_is_not_mixed_up_when_no_inode_was_left(
     gate.wait_reached()
     small.run(INODES)
     gate.open()
-    small.wait_said(FULL)
+    small.wait_said(f"task-0: {FULL}")  # as above
     small.make_room()
     ends = small.wait_whys(*names)
 
@@ -213,14 +226,14 @@ def test_a_worker_that_cannot_write_its_health_is_not_called_dead(
 ) -> None:
     gate = farm.gate()
     small.farm.drop("a", run=gate.command)
-    farm.environ |= {"FARM_HEARTBEAT_TIMEOUT": "2"}
+    farm.environ |= {"FARM_HEARTBEAT_TIMEOUT": "5"}  # more than a machine stands still
     small.run(f"{BYTES}; truncate -s -64K filler")
     small.start("supervise", "-j1")
     gate.wait_reached()
     small.run("head -c 4m /dev/zero > filler2 2> /dev/null || true")
     [name] = small.farm.worker_names()
     life = small.farm.state / "workers" / f"{name}.lock"
-    wait_until(lambda: not life.exists() or int(life.read_text().split()[0]) > 14)
+    wait_until(lambda: not life.exists() or int(life.read_text().split()[0]) > 26)
     gate.open()
     small.run("rm filler filler2")
     small.farm.wait_for("succeeded", "a")
