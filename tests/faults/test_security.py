@@ -40,7 +40,10 @@ def open_to_others(folder: Path) -> dict[str, str]:
     """What other users may use in some way, below a folder and itself."""
     found = {}
     for path in (folder, *folder.rglob("*")):
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:
+            continue  # a worker removed it while we looked
         if mode & OTHERS and not stat.S_ISLNK(mode):
             found[str(path)] = stat.filemode(mode)
     return found
@@ -850,9 +853,7 @@ def test_a_secret_is_nowhere_but_in_the_environment_of_who_needs_it(
     supervisor = farm.supervise("-j", "2", "--until-done", **secrets)
     (held,) = gate.wait_reached()
     wait_until(lambda: farm.status_of("env"), on_timeout=farm.describe)
-    argvs = b"".join(
-        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _is(path)
-    )
+    argvs = b"".join(map(_read, Path("/proc").glob("[0-9]*/cmdline")))
     environ = Path(f"/proc/{held}/environ").read_bytes()
     running = _holding(farm, key, other)
     gate.open()
@@ -865,15 +866,15 @@ def test_a_secret_is_nowhere_but_in_the_environment_of_who_needs_it(
     assert _holding(farm, key, other) == []
 
 
-def _is(path: Path) -> bool:
+def _read(path: Path) -> bytes:
     try:
-        return bool(path.read_bytes())
+        return path.read_bytes()
     except OSError:
-        return False  # it ended while we looked
+        return b""  # it ended, or was removed, while we looked
 
 
 def _holding(farm: Farm, *words: str) -> list[str]:
     """Files of the project, and of its processes' words, that hold one of these."""
     files = [path for path in farm.root.rglob("*") if path.is_file()]
-    raw = {str(path): path.read_bytes() for path in files}
+    raw = {str(path): _read(path) for path in files}
     return [p for p, text in raw.items() if any(w.encode() in text for w in words)]
