@@ -56,6 +56,13 @@ def supervised_worker(farm: Farm) -> int:
     return farm.worker_pids()[0]
 
 
+def working(farm: Farm) -> "subprocess.Popen[bytes]":
+    """A worker that is not only born: all that it needs to begin, it has."""
+    worker = farm.start_worker()
+    wait_said(farm, "works on")
+    return worker
+
+
 def limit(pid: int, which: int, soft: int) -> None:
     """Set how much a process may have; as it was with -1."""
     hard = resource.prlimit(pid, which)[1]
@@ -252,12 +259,13 @@ def test_a_claim_that_cannot_be_written_is_none(farm: Farm, tmp_path: Path) -> N
 
 @pytest.mark.fault(28)
 def test_a_worker_without_descriptors_fails_no_task(farm: Farm) -> None:
-    pid = supervised_worker(farm)
-    limit(pid, resource.RLIMIT_NOFILE, 3)
+    worker = working(farm)
+    limit(worker.pid, resource.RLIMIT_NOFILE, 3)
     farm.drop("job", run=NOTED)
     wait_said(farm, "Too many open files")
     early = ran(farm)
-    limit(pid, resource.RLIMIT_NOFILE, -1)
+    limit(worker.pid, resource.RLIMIT_NOFILE, -1)
+    farm.start_worker()  # it may have given up in the meantime: a supervisor's job
     result = farm.wait_for("succeeded", "job")
 
     assert early == []
@@ -317,7 +325,7 @@ def test_a_worker_refuses_a_folder_without_locks(
 def test_a_worker_whose_folder_loses_its_locks_runs_nothing_more(
     farm: Farm, tmp_path: Path, error: str, words: str
 ) -> None:
-    worker = farm.start_worker()
+    worker = working(farm)
     fault = inject("flock", f"error={error}")
     with Strace(worker.pid, tmp_path / "trace", fault):
         farm.drop("job", run=NOTED)
