@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from farm.project import Project
@@ -76,6 +77,7 @@ def test_the_signal_that_killed_a_supervised_worker_is_named(
 def test_a_stopped_worker_has_no_heartbeat_and_is_not_called_busy(farm: Farm) -> None:
     worker = farm.start_worker()
     farm.signal(worker, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
     (said,) = wait_until(lambda: [h for h in health(farm) if h != "well"])
 
     assert said.startswith("no heartbeat for ")
