@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -287,7 +287,8 @@ class Storm:
         self._verb("cancel", self._random.choice(self._dropped))
 
     def _verb(self, verb: str, task_id: str) -> None:
-        self._acked.pop(task_id, None)
+        for touched in self._needing({task_id}):  # what was skipped runs again as well
+            self._acked.pop(touched, None)
         if verb == "cancel":
             self._cancelled.add(task_id)
         popen = self._farm(verb, "-C", str(self.root), task_id)
@@ -305,13 +306,14 @@ class Storm:
             paused[1].unlink(missing_ok=True)
         for verb in [v for v in self._verbs if v[2].poll() is not None]:
             self._verbs.remove(verb)
-            self._acked.pop(verb[1], None)
+            for touched in self._needing({verb[1]}):
+                self._acked.pop(touched, None)
 
     # -- what was acknowledged stays ----------------------------------------------------
 
     def _look_at_results(self) -> None:
         """A few results: those seen before must be as they were."""
-        busy = {task_id for _, task_id, _ in self._verbs}
+        busy = self._needing(task_id for _, task_id, _ in self._verbs)
         many = self._random.sample(self._dropped, min(20, len(self._dropped)))
         for task_id in set(many) - busy:
             try:
@@ -338,6 +340,7 @@ class Storm:
             popen.terminate()
         for command, popen in self._crew:
             self._wait(popen, f"farm {command[0]}")
+        self._wait_for_orphans()
         # Whoever was killed at the very end is tidied up after by the next to come.
         last = self._farm("supervise", str(self.root), "-j", "1", "--until-done")
         self._wait(last, "the last farm supervise --until-done")
@@ -361,6 +364,15 @@ class Storm:
         except subprocess.TimeoutExpired:
             self._broken.append(f"{what} did not end")
 
+    def _wait_for_orphans(self) -> None:
+        """Until the workers of supervisors that were killed have ended by themselves."""
+        until = time.monotonic() + self.options.patience
+        while left := [str(p.pid) for p in self.processes() if p.role == "worker"]:
+            if time.monotonic() > until:
+                self._broken.append(f"workers {' '.join(left)} did not end")
+                return
+            time.sleep(0.2)
+
     def _missing(self) -> list[str]:
         return [i for i in self._dropped if not _is_there(self._result(i))]
 
@@ -376,15 +388,15 @@ class Storm:
             dropped=frozenset(self._dropped),
             notes=read_notes(marks),
             results=results,
-            cancelled=frozenset(self._with_needing()),
+            cancelled=frozenset(self._needing(self._cancelled)),
             seen=seen.read_text().splitlines() if seen.exists() else [],
             broken=self._broken,
             left=list(self._left()),
         )
 
-    def _with_needing(self) -> set[str]:
-        """What was cancelled, and what may have been skipped because of it."""
-        found = set(self._cancelled)
+    def _needing(self, task_ids: Iterable[str]) -> set[str]:
+        """These, and what may have been skipped because of one of them."""
+        found = set(task_ids)
         for task_id, needs in sorted(self._needs.items()):  # needs are older
             if found & set(needs):
                 found.add(task_id)
