@@ -399,7 +399,7 @@ def test_who_waits_for_a_turn_is_ended_by_a_second_stop_at_once(
     worker = wait_for_a_turn(prompts)
     stop(farm, worker)
     farm.signal(worker, signal.SIGTERM)
-    worker.wait(10)
+    worker.wait(20)
 
     assert [ended.why for ended in prompts.endings("p00")] == ["drained"]
     assert provider.count() == 1
@@ -410,7 +410,7 @@ def test_who_waits_for_a_turn_is_ended_by_a_cancel_at_once(
 ) -> None:
     wait_for_a_turn(prompts)
     farm.farm("cancel", "p00")
-    farm.wait_for("cancelled", "p00", timeout=10)
+    farm.wait_for("cancelled", "p00", timeout=20)
 
     assert provider.count() == 1
 
