@@ -127,7 +127,7 @@ class Supervisor:
         dues = [self._vitals_due, self._kill_at]
         if not self.stop.soon:
             dues += [slot.start_at for slot in self._slots if slot.is_empty]
-        if self._moves:
+        if self._moves or self.stop.now:
             dues.append(now + TICK)
         if self._report is None or (self._screen.is_live and self._report.running):
             dues.append(self._looks.soonest)
@@ -291,17 +291,21 @@ class Supervisor:
             self._look_around()
 
     def _pass_on_stop(self) -> None:
-        if (self.stop.soon, self.stop.asked) == self._told:
+        is_news = (self.stop.soon, self.stop.asked) != self._told
+        # RACE: of signals that a worker has not taken yet the system keeps only one. So
+        # it is asked to end at once again and again, until it has ended.
+        if is_news or self.stop.now:
+            for slot in self._slots:
+                once = slot.leaving and not self.stop.now  # it was asked before
+                if slot.popen is not None and not once:
+                    slot.popen.terminate()
+        if not is_news:
             return
         self._told = (self.stop.soon, self.stop.asked)
-        self._screen.event(self.stop.sentence)
         if self.stop.now:
             patience = self._settings.grace + LAST_PATIENCE
             self._kill_at = min(self._kill_at, time.monotonic() + patience)
-        for slot in self._slots:
-            once = slot.leaving and not self.stop.now  # it was asked before
-            if slot.popen is not None and not once:
-                slot.popen.terminate()
+        self._screen.event(self.stop.sentence)  # now that it is so
 
     # -- the end -------------------------------------------------------------
 

@@ -344,6 +344,25 @@ def test_interrupted_twice_it_gives_back_what_runs_uncounted(farm: Farm) -> None
     assert result["attempts"][0]["counted"] is False
 
 
+def test_interrupted_twice_in_one_moment_it_gives_back_what_runs_too(
+    farm: Farm,
+) -> None:
+    gate = farm.gate()
+    farm.drop("a", run=gate.command)
+    supervisor = farm.supervise("-j", "1")
+    gate.wait_reached()
+    farm.signal(supervisor, signal.SIGSTOP)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        farm.signal(supervisor, signum)
+    farm.signal(supervisor, signal.SIGCONT)
+    code = supervisor.wait(30)
+    gate.open()
+    farm.work()
+
+    assert code == 130
+    assert whys(farm.result("a")) == ["drained", "succeeded"]
+
+
 def test_an_idle_supervisor_ends_at_the_first_signal(farm: Farm) -> None:
     supervisor = farm.supervise("-j", "2")
     wait_workers(farm, 2)
