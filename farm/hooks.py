@@ -98,7 +98,8 @@ class Hooks:
             left = self._fired - self._begun
         said = ["one was killed"] if killed else []
         said += [f"{left} not run"] if left else []
-        self._say(f"hooks {how}: {', '.join(said)}")
+        if said:  # else the last one has ended in this moment
+            self._say(f"hooks {how}: {', '.join(said)}")
 
     def _run_all(self) -> None:
         while (due := self._due.get()) is not None and not self._given_up:
