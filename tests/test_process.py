@@ -17,7 +17,7 @@ from farm import process
 from farm.process import Identity, Mark
 from tests.waiting import wait_until
 
-TOKEN = "feedfacecafebeef"
+TOKEN = f"feedfacecafe{os.getpid():08x}"  # other tests look at the same /proc
 WAITS = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
 
 
@@ -335,7 +335,7 @@ def test_find_never_yields_ourselves_or_a_zombie(children: Children) -> None:
 
 def test_every_process_of_an_attempt_is_ended_and_no_other(children: Children) -> None:
     marked = [children.start(FARM_TOKEN=TOKEN) for _ in range(3)]
-    other = children.start(FARM_TOKEN="another")
+    other = children.start(FARM_TOKEN=f"another {TOKEN}")
 
     assert process.end_marked(Mark(TOKEN), patience=30.0)
     assert [child.wait() for child in marked] == [-signal.SIGKILL] * 3
