@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,12 +21,23 @@ from tests.attempts import begin, drop
 
 Execute = Callable[..., Ended]
 
+#: for ever; a tenth of a second has passed at each dot, however long that took
+IDLE = "while :; do echo .; sleep 0.02; done"
+
 
 @pytest.fixture
-def run(project: Project, alive: Life) -> Iterator[Execute]:
+def run(
+    project: Project, alive: Life, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Execute]:
     """Execute a script of the shell for a task that has half a second."""
     drop(project, "job", timeout=0.5)
     taken = begin(project, "job", alive, now=2000.0)
+    log = Path(project.log_path("job", 1, "out"))
+
+    def dots() -> float:
+        return log.read_text().count(".") / 10 if log.exists() else 0.0
+
+    monkeypatch.setattr("farm.command.time", SimpleNamespace(monotonic=dots))
 
     def run(script: str, **plan: object) -> Ended:
         job = Job(
@@ -47,7 +59,9 @@ def run(project: Project, alive: Life) -> Iterator[Execute]:
 
 
 def lines(path: str | None) -> list[str]:
-    return Path(path).read_text().splitlines() if path else []
+    """What it has said, beside its dots."""
+    said = Path(path).read_text().splitlines() if path else []
+    return [line for line in said if line != "."]
 
 
 def test_a_command_reads_what_it_is_given(run: Execute, tmp_path: Path) -> None:
@@ -65,17 +79,15 @@ def test_else_there_is_nothing_to_read(run: Execute) -> None:
 
 def test_it_is_asked_to_end_by_each_signal_in_turn(run: Execute) -> None:
     hears = "trap 'echo int' INT; trap 'echo term; exit 7' TERM; echo here"
-    ended = run(
-        f"{hears}; while :; do sleep 0.02; done",
-        signals=(signal.SIGINT, signal.SIGTERM),
-    )
+    signals = (signal.SIGINT, signal.SIGTERM)
+    ended = run(f"{hears}; {IDLE}", signals=signals)
 
     assert lines(ended.stdout) == ["here", "int", "term"]
     assert (ended.why, ended.exit.code) == (Why.TIMED_OUT, 7)
 
 
 def test_who_hears_none_of_them_is_killed(run: Execute) -> None:
-    ended = run("trap '' INT TERM; while :; do sleep 0.02; done")
+    ended = run(f"trap '' INT TERM; {IDLE}")
 
     assert (ended.why, ended.exit.signal) == (Why.TIMED_OUT, "SIGKILL")
     assert ended.error is not None
