@@ -16,7 +16,7 @@ from farm.control import Control, give, scale_name
 from farm.project import Project
 from farm.supervisor import Supervisor
 from tests.cli.conftest import Run
-from tests.driver import Farm, whys
+from tests.driver import Farm, said, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -153,10 +153,11 @@ def test_one_that_is_too_many_finishes_what_it_runs_first(farm: Farm) -> None:
     gates = [farm.gate(name) for name in "abc"]
     for name, gate in zip("abc", gates, strict=True):
         farm.drop(name, run=gate.command)
-    supervise(farm, 3)
+    supervisor = supervise(farm, 3)
     for gate in gates:
         gate.wait_reached()
     scaled = farm.farm("scale", "1")
+    wait_until(lambda: "1 worker from now on" in said(farm, supervisor))
     for name in "def":
         farm.drop(name, run=f": > ran.{name}")
     all_there = len(farm.worker_pids())

@@ -530,14 +530,21 @@ STUCK = """
 import ctypes, signal
 
 
+def imported():
+    pass
+
+
 def stuck():
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-    ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock all the time
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    finally:  # the machine may have stood still, and the alarm have come before that
+        ctypes.PyDLL(None).sleep(60)  # holds the interpreter's lock all the time
 """
 
 
 def test_a_callable_stuck_in_c_code_times_out(farm: Farm) -> None:
     farm.write("stuck_in_c.py", STUCK)
+    farm.drop("first", call="stuck_in_c:imported")  # may take longer than `job` has
     farm.drop("job", call="stuck_in_c:stuck", timeout=0.3)
     farm.drop("other", run="true")
     supervisor = farm.supervise("-j", "1", "--until-done", FARM_GRACE="0.5")
@@ -593,10 +600,18 @@ def test_killing_workers_in_the_middle_changes_nothing_but_the_time(farm: Farm) 
             farm.drop(name, call="locked:work", args=[name])
         else:
             farm.drop(name, run=[sys.executable, str(script), name])
-    supervisor = farm.supervise("-j", "3", "--until-done")
+    gate = farm.gate()
+    body = gate.python.replace("\n", "\n    ")
+    farm.write("waits.py", f"def go():\n    {body}\n")
+    farm.drop(
+        "held", call="waits:go", priority=1
+    )  # nobody is done before the last kill
+    supervisor = farm.supervise("-j", "4", "--until-done")
+    (holder,) = gate.wait_reached()
     for done in (5, 20, 35, 50):
         wait_until(lambda n=done: results(farm) >= n, 40, farm.describe)  # type: ignore[misc]  # bound here
-        kill_a_worker(farm)
+        kill_a_worker(farm, holder)
+    gate.open()
     code = supervisor.wait(50)
 
     assert code == 0, farm.describe()
@@ -610,13 +625,13 @@ def results(farm: Farm) -> int:
     return len(list(farm.tasks.glob("*.result.json")))
 
 
-def kill_a_worker(farm: Farm) -> None:
-    """SIGKILL one living worker; none may be there for a moment."""
-    pid = wait_until(lambda: [p for p in farm.worker_pids() if not is_gone(p)])[0]
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it ended by itself, being done
+def kill_a_worker(farm: Farm, spared: int) -> None:
+    """SIGKILL one living worker but this one; none may be there for a moment."""
+
+    def others() -> list[int]:
+        return [p for p in farm.worker_pids() if p != spared and not is_gone(p)]
+
+    farm.kill(wait_until(others)[0])
 
 
 def test_what_a_killed_worker_had_printed_is_kept(farm: Farm) -> None:
@@ -770,9 +785,8 @@ def test_a_folder_where_a_ledger_should_be_is_named_and_holds_nobody(
 def test_a_ledger_left_behind_by_a_finished_task_is_swept(farm: Farm) -> None:
     farm.drop("a", run="exit 3", retries={"max": 1, "base_delay": 0})
     ledger = farm.state / "locks" / "task-a.lock"
-    farm.start_worker()
-    farm.wait_for("failed", "a")
-    wait_until(lambda: not ledger.exists())
+    farm.work()
+    tidy = not ledger.exists()
     line = {"line": "claimed", "task": "a", "attempt": 1, "token": "t", "holder": "h"}
     who = {"host": "h", "boot": "b", "pidns": 1, "pid": 1, "ticks": 1}
     over = {"line": "ended", "token": "t", "attempt": 1, "why": "failed"}
@@ -784,6 +798,7 @@ def test_a_ledger_left_behind_by_a_finished_task_is_swept(farm: Farm) -> None:
     )
     TaskLock(farm.root).clean_all_stale_locks()
 
+    assert tidy
     assert not ledger.exists()
 
 
@@ -800,6 +815,8 @@ def test_a_command_that_hides_from_everything_but_its_group_is_ended(
     )
     worker = farm.start_worker()
     (hiding,) = gate.wait_reached()
+    ledger = farm.state / "locks" / "task-job.lock"
+    wait_until(lambda: '"line":"child"' in ledger.read_text())  # it names the group
     farm.kill(worker)
     farm.work()
 
