@@ -23,7 +23,7 @@ from farm.commit import Desk
 from farm.errors import LedgerError
 from farm.report import Survey
 from farm.selection import Choice
-from farm.states import Status
+from farm.states import State, Status
 from farm.words import counted, plain
 
 
@@ -52,7 +52,9 @@ def command(place: Place, project: str | None, choice: Choice, *, as_json: bool)
     ids = chosen(survey, choice)
     named = set(choice.patterns)
     work = _Work(desk, as_json=as_json)
-    work.try_all(i for i in ids if i in named or survey.word(i) not in set(Status))
+    meant = [i for i in ids if i in named or survey.word(i) not in set(Status)]
+    # RACE: when one that runs has ended so, workers skip whatever needs it.
+    work.try_all(sorted(meant, key=lambda i: survey.word(i) == State.RUNNING))
     if work.pending:
         click.echo(
             f"{counted(len(work.pending), 'task')} still running: ended at the next"
