@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.driver import Farm, Gate, whys
+from tests.driver import Farm, Gate, said, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -33,20 +33,15 @@ def attempts(farm: Farm, task_id: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["line"] == "ended"]
 
 
-def end_at_once(farm: Farm, worker: "subprocess.Popen[bytes]", task_id: str) -> int:
-    """SIGTERM until the task is given back; the worker's exit code.
+def end_at_once(farm: Farm, worker: "subprocess.Popen[bytes]") -> int:
+    """SIGTERM twice; the worker's exit code.
 
-    More than two may be needed: the system keeps only one of several signals
-    that were not taken yet.
+    The second one when the first was heard: the system keeps only one of two signals
+    that were not taken yet. No third one: it could hit a Python that is ending.
     """
-
-    def press() -> bool:
-        given_back = bool(attempts(farm, task_id))
-        if not given_back:
-            farm.signal(worker, signal.SIGTERM)
-        return given_back
-
-    wait_until(press, on_timeout=farm.describe)
+    farm.signal(worker, signal.SIGTERM)
+    wait_until(lambda: "finishing what runs" in said(farm, worker))
+    farm.signal(worker, signal.SIGTERM)
     return worker.wait(30)
 
 
@@ -74,7 +69,7 @@ def test_asked_twice_a_worker_gives_its_task_back_uncounted(
 ) -> None:
     worker = farm.start_worker(FARM_GRACE="0.5")
     held.wait_reached()
-    code = end_at_once(farm, worker, "a")
+    code = end_at_once(farm, worker)
     (ended,) = attempts(farm, "a")
 
     assert code == 130
@@ -87,7 +82,7 @@ def test_asked_twice_a_worker_gives_its_task_back_uncounted(
 def test_what_was_given_back_runs_again_at_once(farm: Farm, held: Gate) -> None:
     worker = farm.start_worker(FARM_GRACE="0.5")
     held.wait_reached()
-    end_at_once(farm, worker, "a")
+    end_at_once(farm, worker)
     held.open()
     code = farm.work()
     result = farm.result("a")
@@ -102,7 +97,7 @@ def test_a_command_that_ignores_the_end_is_killed_and_given_back(farm: Farm) -> 
     farm.drop("a", run=f"trap '' TERM; {gate.command}")
     worker = farm.start_worker(FARM_GRACE="0.5")
     gate.wait_reached()
-    end_at_once(farm, worker, "a")
+    end_at_once(farm, worker)
 
     assert [e["why"] for e in attempts(farm, "a")] == ["drained"]
     assert farm.left_behind() == []
@@ -120,7 +115,7 @@ def test_a_callable_that_catches_every_exception_is_still_given_back(
     farm.drop("a", call="stubborn:go")
     worker = farm.start_worker()
     gate.wait_reached()
-    end_at_once(farm, worker, "a")
+    end_at_once(farm, worker)
 
     assert [e["why"] for e in attempts(farm, "a")] == ["drained"]
 
