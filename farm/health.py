@@ -76,6 +76,12 @@ class Vital(msgspec.Struct, frozen=True):
     beat_at: float = 0.0
     busy_at: float = 0.0
 
+    def later(self, seconds: float) -> "Vital":
+        """The same, if so much time was nobody's: the whole machine stood still."""
+        return Vital(
+            self.counter, self.cpu_ticks, self.beat_at + seconds, self.busy_at + seconds
+        )
+
     def seen(self, counter: int, cpu_ticks: int, now: float) -> "Vital":
         """The same, after one more look at `now`."""
         return Vital(

@@ -54,6 +54,7 @@ class Slot:
         self._settings = settings
         self._log = project.slot_log_path(number)
         self._vital = Vital()
+        self._looked_at = 0.0  # at the vitals, last
         self._asked_at: float | None = None  # when it was told to end, as unhealthy
         self._silence = ""  # why it was
         self._oom_kills = 0  # of this host, before the worker last beat
@@ -91,6 +92,7 @@ class Slot:
             os.close(log)
         self.name, self._asked_at = None, None
         self._vital = Vital(beat_at=now, busy_at=now)
+        self._looked_at = now
         self._oom_kills = self._oom_looked = process.oom_kills()
 
     def leave(self) -> None:
@@ -151,6 +153,12 @@ class Slot:
         """
         if self.popen is None:
             return None
+        # RACE: where all processes stood still together (frozen, or their machine was),
+        # we may look before the worker could beat. We look as often as a heart beats.
+        still = max(0.0, now - self._looked_at - 2 * self._settings.heartbeat)
+        self._looked_at, self._vital = now, self._vital.later(still)
+        if self._asked_at is not None:
+            self._asked_at += still
         beat_at = self._vital.beat_at
         seen = life.read(self._project, self.name) if self.name else None
         if seen is None:  # not born yet, or started afresh under a new name

@@ -85,3 +85,18 @@ def test_only_of_a_silent_worker_it_is_asked_whether_it_computes(
 
     assert while_it_beat == []
     assert asked == [worker.pid]
+
+
+def test_while_everybody_stood_still_nobody_was_silent(
+    project: Project, life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "stat", lambda _: None)
+    asked: list[bool] = []
+    worker: Any = SimpleNamespace(pid=os.getpid(), terminate=lambda: asked.append(True))
+    slot = Slot(0, project, Settings(heartbeat=2.0, heartbeat_timeout=60.0))
+    slot.popen, slot.name = worker, life.name
+    life.beat()
+    after = [0.0, 2.0, *(1000.0 + 2.0 * n for n in range(40))]
+    ends = [s for s in after if not asked and slot.look_after(NOW + s, 0)]
+
+    assert ends == [1000.0 + 54.0]
