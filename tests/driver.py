@@ -32,6 +32,16 @@ IMPATIENT = {
 }
 
 
+CHANGED = """
+import os, sys, time
+from unittest.mock import patch
+from farm.cli import run
+
+{change}
+sys.exit(run(sys.argv[1:]))
+"""
+
+
 class Gate:
     """Holds tasks in the middle of their run."""
 
@@ -170,6 +180,11 @@ class Farm:
             on_timeout=self.describe,
         )
         return popen
+
+    def start_changed(self, change: str, *args: str) -> "subprocess.Popen[bytes]":
+        """Start a worker in whose process these lines of Python were run before."""
+        code = CHANGED.replace("{change}", change)
+        return self.start_python("-c", code, "worker", str(self.root), *args)
 
     def supervise(self, *args: str, **environ: str) -> "subprocess.Popen[bytes]":
         """Start a supervisor in the background."""

@@ -323,10 +323,8 @@ def test_without_a_supervisor_poison_takes_three_workers_and_no_more(
 # -- what the machine refuses ----------------------------------------------------------
 
 HELPLESS = """
-import errno, os, sys
-
+import errno
 from farm.child import Child
-from farm.cli import run
 
 
 def refused(command):
@@ -334,7 +332,6 @@ def refused(command):
 
 
 Child.start = refused
-sys.exit(run(sys.argv[1:]))
 """
 RESTS = 75
 
@@ -344,8 +341,7 @@ def test_a_worker_that_the_machine_fails_each_time_rests_and_the_others_go_on(
     farm: Farm,
 ) -> None:
     ids = [farm.drop(f"t{number}", run="true") for number in range(5)]
-    script = farm.write("helpless.py", HELPLESS)
-    helpless = farm.start_python(str(script), "worker", str(farm.root))
+    helpless = farm.start_changed(HELPLESS)
     code = helpless.wait(30)
     farm.start_worker()
     farm.wait_for("succeeded", *ids)

@@ -279,13 +279,7 @@ def test_a_deleted_result_is_made_again_however_many_look_at_it(farm: Farm) -> N
     assert "Traceback" not in said(farm)
 
 
-EAGER = """
-import sys
-from farm import cli, work, worker
-
-work.SWEEP_EVERY = worker.IDLE_LOOK = 0.1
-sys.exit(cli.run(sys.argv[1:]))
-"""
+EAGER = "from farm import work, worker; work.SWEEP_EVERY = worker.IDLE_LOOK = 0.1"
 
 
 @pytest.mark.fault(53)
@@ -293,7 +287,7 @@ def test_a_result_that_is_emptied_in_place_is_made_again_by_who_was_idle(
     farm: Farm,
 ) -> None:
     farm.drop("job", run="echo >> ran")
-    farm.start_python("-c", EAGER, "worker", str(farm.root))
+    farm.start_changed(EAGER)
     farm.wait_for("succeeded", "job")
     os.truncate(farm.result_path("job"), 0)
     wait_until(lambda: (farm.root / "ran").read_text() == "\n\n")
@@ -533,14 +527,7 @@ def test_a_living_worker_of_a_newer_farm_keeps_what_it_holds(farm: Farm) -> None
     assert "Traceback" not in said(farm)
 
 
-SETTLED = """
-import sys
-from unittest.mock import patch
-from farm.cli import run
-
-patch("farm.disk.has_settled", return_value=True).start()
-sys.exit(run(sys.argv[1:]))
-"""
+SETTLED = 'patch("farm.disk.has_settled", return_value=True).start()'
 
 
 @pytest.mark.fault(20)
@@ -549,7 +536,7 @@ def test_what_was_fenced_by_nobodys_result_runs_again_though_no_folder_moves(
     farm: Farm, kind: str
 ) -> None:
     gate = drop_held(farm, kind)
-    farm.start_python("-c", SETTLED, "worker", str(farm.root))
+    farm.start_changed(SETTLED)
     gate.wait_reached()
     remove_locks(farm)
     gate.open()

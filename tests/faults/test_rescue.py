@@ -253,10 +253,7 @@ def test_an_end_waits_until_the_last_of_the_group_is_gone(
 # -- no event tells --------------------------------------------------------------------
 
 SEES_NO_EVENTS = """
-import os, sys
-
 from farm import bell, watcher, worker
-from farm.cli import run
 from farm.ledger import Ledger
 
 {change}
@@ -277,7 +274,6 @@ def wait(self, timeout, *fds):
 
 
 Ledger.open, bell.Bell.wait = opened, wait
-sys.exit(run(sys.argv[1:]))
 """
 BLIND = "watcher.Watcher.start = lambda self: 'no file events here'\n"
 NEVER_BY_ITSELF = "worker.IDLE_LOOK = worker.BLIND_LOOK = 3600.0\n"
@@ -292,7 +288,7 @@ def test_an_idle_worker_gets_a_freed_task_of_which_no_event_tells(
     held = Ledger.open(Project.open(farm.root).ledger_path("job"))
     assert held is not None
     text = SEES_NO_EVENTS.format(change=change + NEVER_BY_ITSELF)
-    farm.start_python("-c", text, "worker", str(farm.root))
+    farm.start_changed(text)
     wait_until((farm.root / "refused").exists, on_timeout=farm.describe)
     held.let_go()
     farm.wait_for("succeeded", "job", timeout=15)
@@ -306,7 +302,7 @@ def test_a_worker_without_events_finds_what_is_dropped_while_it_sleeps(
 ) -> None:
     change = f"worker.IDLE_LOOK = 3600.0\n{BLIND}"
     text = SEES_NO_EVENTS.format(change=change)
-    farm.start_python("-c", text, "worker", str(farm.root))
+    farm.start_changed(text)
     wait_until((farm.root / "asleep").exists, on_timeout=farm.describe)
     farm.drop("job", run="true")
     farm.wait_for("succeeded", "job", timeout=15)

@@ -115,21 +115,14 @@ def test_after_12000_drops_while_its_worker_was_stopped_every_task_runs(
 
 # -- a folder that reports nothing -------------------------------------------------------
 
-DEAF = """
-import sys
-
-from farm.cli import run
-from farm.watcher import Watcher
-
-Watcher._note = lambda self, event: None  # as on a mount whose files change elsewhere
-sys.exit(run(sys.argv[1:]))
-"""
+#: as on a mount whose files change elsewhere
+DEAF = 'patch("farm.watcher.Watcher._note", lambda self, event: None).start()'
 
 
 @pytest.mark.fault(41)
 def test_in_a_folder_without_events_a_worker_finds_what_changed(farm: Farm) -> None:
     farm.drop("sub/before", run="true")
-    worker = farm.start_python("-c", DEAF, "worker", str(farm.root))
+    worker = farm.start_changed(DEAF)
     farm.wait_for("succeeded", "sub/before")
     wait_until(lambda: watches(worker.pid))
     farm.drop("a", run="true")

@@ -457,9 +457,7 @@ def test_after_its_worker_was_killed_a_session_is_resumed(agents: Agents) -> Non
     worker = agents.farm.start_worker(ANTHROPIC_API_KEY=key)
     [program] = gate.wait_reached()
     log = agents.farm.state / "logs" / "job.1.out"
-    wait_until(
-        lambda: log.read_text().endswith("\n")
-    )  # its worker carries what it says
+    wait_until(lambda: log.read_text().endswith("\n"))  # its worker has carried it
     words = Path(f"/proc/{program}/cmdline").read_bytes()
     agents.farm.kill(worker)
     agents.farm.start_worker(ANTHROPIC_API_KEY=key)

@@ -250,19 +250,12 @@ def test_a_name_too_long_for_a_result_is_said_by_status_and_check(farm: Farm) ->
 
 
 #: a worker that does not believe in a bad file, however long it stands still
-PATIENT = """
-import sys
-from unittest.mock import patch
-from farm.cli import run
-
-patch("farm.standing.SETTLE", 3600.0).start()
-sys.exit(run(sys.argv[1:]))
-"""
+PATIENT = 'patch("farm.standing.SETTLE", 3600.0).start()'
 
 
 @pytest.mark.fault(37)
 def test_a_half_written_file_is_left_alone_until_it_is_whole(farm: Farm) -> None:
-    farm.start_python("-c", PATIENT, "worker", str(farm.root))
+    farm.start_changed(PATIENT)
     whole = task(run="echo whole")
     path = farm.tasks / "job.json"
     path.write_bytes(whole[:-9])

@@ -27,15 +27,6 @@ IN_HALF_A_MINUTE = ROWS["rate_limit"].with_headers(retry_after="30")
 #: a look each second, also after one that was long because the machine stood still
 LOOKS = 'patch("farm.worker.REFRESH_SHARE", 0).start()'
 
-PATCHED = """
-import sys
-from unittest.mock import patch
-from farm.cli import run
-
-{patch}
-sys.exit(run(sys.argv[1:]))
-"""
-
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
@@ -46,12 +37,6 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture
 def prompts(farm: Farm, provider: Provider) -> Prompts:
     return Prompts(farm, provider)
-
-
-def patched(farm: Farm, patch: str, *args: str) -> "subprocess.Popen[bytes]":
-    """A worker in whose process something is not as it should be."""
-    code = PATCHED.format(patch=patch)
-    return farm.start_python("-c", code, "worker", str(farm.root), *args)
 
 
 def stop(farm: Farm, worker: "subprocess.Popen[bytes]") -> None:
@@ -140,7 +125,7 @@ def test_no_more_calls_are_under_way_than_files_may_be_open(
     names = prompts.drop(30)
     provider.hold()
     limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (84, 84))"
-    worker = patched(farm, limit)
+    worker = farm.start_changed(limit)
     provider.wait_for_calls(10)
     at_once = prompts.running()
     provider.release()
@@ -156,7 +141,7 @@ def test_a_prompt_that_comes_while_calls_are_under_way_is_taken(
     prompts.agent_with_key(concurrency=5)
     provider.hold()
     farm.drop("before", run="true")
-    patched(farm, 'patch("farm.worker.IDLE_LOOK", 1000.0).start()')
+    farm.start_changed('patch("farm.worker.IDLE_LOOK", 1000.0).start()')
     farm.wait_for("succeeded", "before")
     farm.farm("status")  # meanwhile it begins to watch the folder
     farm.drop("first", prompt="first")
@@ -186,7 +171,7 @@ def test_looks_in_which_the_machine_stands_still_do_not_put_off_the_next_for_lon
     prompts.agent_with_key(concurrency=2)
     provider.hold()
     farm.drop("first", prompt="first")
-    patched(farm, STANDS_STILL)
+    farm.start_changed(STANDS_STILL)
     provider.wait_for_calls(1)
     farm.drop("second", prompt="second")
     provider.wait_for_calls(2)
@@ -226,7 +211,7 @@ def test_a_task_of_another_kind_is_not_overtaken_for_ever(
     names = prompts.drop(60)
     provider.slow(0.1)
     provider.hold(times=2)
-    patched(farm, f'{LOOKS}; patch("farm.calls.OTHERS_WAIT", 0.2).start()')
+    farm.start_changed(f'{LOOKS}; patch("farm.calls.OTHERS_WAIT", 0.2).start()')
     drop_when_busy(prompts)
     farm.wait_for("succeeded", *names, "a-run")
 
@@ -240,7 +225,7 @@ def test_a_task_of_higher_priority_is_overtaken_by_nobody(
     names = prompts.drop(60)
     provider.slow(0.1)
     provider.hold(times=2)
-    patched(farm, LOOKS)
+    farm.start_changed(LOOKS)
     drop_when_busy(prompts, priority=5)
     farm.wait_for("succeeded", *names, "a-run")
 
@@ -512,7 +497,7 @@ def test_a_rate_limit_counts_neither_against_the_task_nor_its_time_nor_the_worke
     prompts.agent_with_key()
     provider.answer_with(IN_HALF_A_MINUTE)
     prompts.drop(1, timeout=20, retries=0)
-    patched(farm, JUMPS)
+    farm.start_changed(JUMPS)
     farm.wait_for("succeeded", "p00")
     health = [path.read_text() for path in (farm.state / "workers").glob("*.json")]
 
@@ -582,7 +567,7 @@ def test_answers_that_the_disk_does_not_take_are_kept_and_not_asked_again(
     prompts.agent_with_key(concurrency=2)
     provider.answer_with(Stall())
     names = prompts.drop(2)
-    patched(farm, FULL)
+    farm.start_changed(FULL)
     wait_until(lambda: "cannot write the result" in said(farm))
     provider.release()  # while the disk is full the other is answered, too
     farm.wait_for("succeeded", *names)
@@ -596,7 +581,7 @@ def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_call(
     prompts.agent_with_key(concurrency=2)
     provider.hold()
     names = [farm.drop("p00", prompt="first")]
-    patched(farm, LOOKS + UNSEEN, "--until-done")
+    farm.start_changed(LOOKS + UNSEEN, "--until-done")
     provider.wait_for_calls(1)
     wait_until(lambda: "cannot look for tasks" in said(farm))
     provider.release()
@@ -610,7 +595,7 @@ def test_a_ledger_that_cannot_be_written_is_the_machines_fault(
 ) -> None:
     prompts.agent_with_key(concurrency=2)
     prompts.drop(2)
-    patched(farm, UNWRITTEN, "--until-done")
+    farm.start_changed(UNWRITTEN, "--until-done")
     farm.wait_for("succeeded", "p00", "p01")
     found = sorted(whys(farm.result(name)) for name in ("p00", "p01"))
 

@@ -603,9 +603,7 @@ def test_killing_workers_in_the_middle_changes_nothing_but_the_time(farm: Farm) 
     gate = farm.gate()
     body = gate.python.replace("\n", "\n    ")
     farm.write("waits.py", f"def go():\n    {body}\n")
-    farm.drop(
-        "held", call="waits:go", priority=1
-    )  # nobody is done before the last kill
+    farm.drop("held", call="waits:go", priority=1)  # so none is done before the end
     supervisor = farm.supervise("-j", "4", "--until-done")
     (holder,) = gate.wait_reached()
     for done in (5, 20, 35, 50):

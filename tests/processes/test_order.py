@@ -226,11 +226,15 @@ def test_the_highest_priority_runs_first_of_ten_thousand(farm: Farm) -> None:
     assert first == "z-urgent"
 
 
+#: a worker whose next listing is not put off, however long the last one took
+LISTS_OFTEN = 'patch("farm.worker.REFRESH_SHARE", 0).start()'
+
+
 def test_a_busy_worker_sees_a_higher_priority_that_is_dropped_later(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("a", run=gate.command)
     farm.drop("b", run=NOTED)
-    farm.start_python("-c", LISTS_OFTEN, "worker", str(farm.root))
+    farm.start_changed(LISTS_OFTEN)
     gate.wait_reached()
     farm.drop("z-urgent", run=NOTED, priority=10)
     held_for_a_listing(farm)
@@ -238,17 +242,6 @@ def test_a_busy_worker_sees_a_higher_priority_that_is_dropped_later(farm: Farm) 
     farm.wait_for("succeeded", "b", "z-urgent")
 
     assert order(farm) == ["z-urgent", "b"]
-
-
-#: a worker whose next listing is not put off, however long the last one took
-LISTS_OFTEN = """
-import sys
-from unittest.mock import patch
-from farm.cli import run
-
-patch("farm.worker.REFRESH_SHARE", 0).start()
-sys.exit(run(sys.argv[1:]))
-"""
 
 
 def held_for_a_listing(farm: Farm) -> None:

@@ -557,14 +557,7 @@ def test_two_edits_of_one_size_in_one_second_are_told_apart(farm: Farm) -> None:
     assert list(farm.root.rglob("__pycache__")) == []
 
 
-AFRESH = """
-import sys
-from unittest.mock import patch
-from farm.cli import run
-
-patch("farm.work.AFRESH_AFTER", 3).start()
-sys.exit(run(sys.argv[1:]))
-"""
+AFRESH = 'patch("farm.work.AFRESH_AFTER", 3).start()'
 
 
 def test_a_worker_starts_afresh_before_old_variables_fill_its_memory(
@@ -572,7 +565,7 @@ def test_a_worker_starts_afresh_before_old_variables_fill_its_memory(
 ) -> None:
     farm.write("who.py", "import os\ndef go():\n    return os.getpid()\n")
     names = [farm.drop(f"t{number}", call="who:go") for number in range(7)]
-    worker = farm.start_python("-c", AFRESH, "worker", str(farm.root), "--until-done")
+    worker = farm.start_changed(AFRESH, "--until-done")
     results = [farm.wait_for("succeeded", name) for name in names]
 
     assert {result["value"] for result in results} == {worker.pid}
