@@ -129,7 +129,8 @@ class Results:
 
     def doubt_empty(self) -> None:
         """Ask for the size of every file; what is empty is read at the next look."""
-        self.doubtful |= self._empty(self._names)
+        if self._names:  # else tasks/ itself may be gone
+            self.doubtful |= self._empty(self._names)
 
     def _listen(self) -> Set[str]:
         """Take in what journals tell, the latest line last; the ids."""

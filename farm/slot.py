@@ -139,8 +139,8 @@ class Slot:
         return f"was killed by {signal_name(-code)}{why}"
 
     def _write_down(self, name: str, how: str) -> None:
-        # RACE: another's sweep may bury it in this moment; what were written after that
-        # nobody would find again.
+        # RACE: another's sweep may bury it in this moment, and nobody would ever find
+        # again what was written after that.
         with life.unburied(self._project, name) as lies_there:
             if lies_there:
                 writer = f"slot-{os.urandom(8).hex()}"

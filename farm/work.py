@@ -136,10 +136,11 @@ def _rescue(worker: Worker) -> None:
     _give_up(worker)
     tick = time.monotonic()
     if tick >= worker.sweep_due:
+        worker.sweep_due = tick + SWEEP_EVERY  # also after one that fails
         rescue.sweep(worker.project, worker.holder, time.time())
         worker.queue.doubt_empty()
-        ended = time.monotonic()
-        worker.sweep_due = ended + max(SWEEP_EVERY, SWEEP_SHARE * (ended - tick))
+        took = time.monotonic() - tick
+        worker.sweep_due = tick + max(SWEEP_EVERY, SWEEP_SHARE * took)
     if tick >= worker.trim_due:
         worker.trim_due = tick + retention.EVERY
         retention.trim(worker.project, worker.settings, time.time())
