@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 NAIVE = ROOT / "tests" / "storm" / "naive"
-SEEDS = (1, 2, 3)  # its window is small: one short storm may look clean
+#: by seed; its window is small: 1 in 25 of the rounds looks clean, but never all
+ROUNDS = ((1, 2, 3), (4, 5, 6), (7, 8, 9), (10, 11, 12))
 
 pytestmark = pytest.mark.processes
 
@@ -34,14 +35,18 @@ def test_a_short_storm_breaks_no_promise(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_same_storm_catches_a_naive_lock(tmp_path: Path) -> None:
+def is_caught(folder: Path, seeds: tuple[int, ...]) -> bool:
+    """Whether one of these storms, side by side, catches the naive lock."""
     short = ["--seconds", "10", "--tasks", "120", "--patience", "5"]
     short += ["--plug", str(NAIVE)]
-    storms = [torture(tmp_path, *short, "--seed", str(seed)) for seed in SEEDS]
+    storms = [torture(folder, *short, "--seed", str(seed)) for seed in seeds]
     said = [storm.communicate()[0] for storm in storms]
+    judged = zip(storms, said, strict=True)
+    return any(one.returncode == 1 and "VIOLATION" in text for one, text in judged)
 
-    assert 1 in {storm.returncode for storm in storms}, said
-    assert any("VIOLATION" in text for text in said)
+
+def test_the_same_storm_catches_a_naive_lock(tmp_path: Path) -> None:
+    assert any(is_caught(tmp_path, seeds) for seeds in ROUNDS)
 
 
 def test_an_unknown_fault_is_wrong_usage(tmp_path: Path) -> None:
