@@ -28,7 +28,7 @@ from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).parent.parent.parent
 DISK = 64 << 20  # bytes
-LONGEST = 50.0  # seconds; a guest that hangs fails its test, and not the whole run
+LONGEST = 100.0  # seconds; a guest that hangs fails its test, and not the whole run
 
 #: Its first process: makes it a home, and then does as it is told by number.
 INIT = """#!/bin/sh
