@@ -10,6 +10,7 @@ anyway (network mounts report nothing).
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,9 @@ class Watcher:
 
         # It would complain on our terminal of being stopped in the middle.
         logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+        # RACE: a folder that is made while the watch of it begins is met twice, by the
+        # walk and by its event. That is harmless, and it would warn of it.
+        warnings.filterwarnings("ignore", "Callback with id", RuntimeWarning)
         handler, kinds = _handler(self._note), _kinds()
         observer = Observer()  # asks for an inotify instance
         try:

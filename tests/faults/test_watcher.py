@@ -8,10 +8,14 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from farm.bell import Bell
+from farm.project import Project
+from farm.watcher import Watcher
 from tests.driver import Farm, said
 from tests.faults.tools import needs
 from tests.waiting import wait_until
@@ -111,6 +115,24 @@ def test_after_12000_drops_while_its_worker_was_stopped_every_task_runs(
     assert counts["succeeded"] == MANY + 1
     assert worker.poll() is None
     assert "Traceback" not in said(farm)
+
+
+def test_of_folders_that_are_made_while_a_watch_begins_nothing_is_said(
+    project: Project, recwarn: pytest.WarningsRecorder
+) -> None:
+    def make() -> None:
+        for number in range(60):
+            Path(project.tasks, f"{number}", "x").mkdir(parents=True)
+
+    maker, bell = threading.Thread(target=make), Bell()
+    maker.start()
+    while maker.is_alive():
+        watcher = Watcher(project, bell)
+        watcher.start()
+        watcher.stop()
+    bell.close()
+
+    assert recwarn.list == []
 
 
 # -- a folder that reports nothing -------------------------------------------------------
