@@ -60,10 +60,10 @@ def _wait(job: Job, at: float) -> Outcome | None:
 def refused(job: Job, wanted: Want, turn: Turn, trouble: Trouble) -> Outcome:
     """Tell everybody; the attempt is put off until a key is free, which may be now."""
     now = time.time()
-    trouble = job.keys.blame(turn, trouble)
     error = Error(ERROR_KINDS[trouble.kind], trouble.message)
     if trouble.kind in _OF_KEY and not turn.key.secret:
         return Outcome(Why.FAILED, error=error)  # a login is mended where it was made
+    trouble = job.keys.blame(turn, trouble)
     job.keys.refused(turn, trouble, now)
     if trouble.kind is Kind.BAD:
         return Outcome(Why.FAILED, error=error)

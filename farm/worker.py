@@ -50,9 +50,7 @@ REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
 HOOKS_PATIENCE = 30.0  # seconds; a worker that ends lets its hooks finish
 STUCK = 70  # exit code: a cancelled callable let nothing else end it
 REFRESH_SHARE = 10  # ... but not for 10 times as long as the last listing took
-LONGEST_LOOK = (
-    6.0  # seconds; what took longer stood still, and says nothing of the next
-)
+LONGEST_LOOK = 6.0  # seconds; what took longer stood still: the next one will not
 IDLE_LOOK = 5.0  # seconds; an idle worker looks by itself, for mounts without events
 BLIND_LOOK = 1.0  # seconds; the same where no file events are to be had
 IDLE_SHARE = 50  # ... but neither for 50 times as long as the last listing took

@@ -41,6 +41,9 @@ from farm.cli import run
 sys.exit(run(sys.argv[1:]))
 """
 
+#: a worker that looks each second, also after a look in which the machine stood still
+LOOKS_OFTEN = 'patch("farm.worker.REFRESH_SHARE", 0).start()'
+
 
 class Gate:
     """Holds tasks in the middle of their run."""

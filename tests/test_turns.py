@@ -139,6 +139,8 @@ def test_what_the_task_is_to_blame_for_fails(blamed: Kind, why: Why) -> None:
     outcome = turns.refused(job_with(ring), WANT, turn(), unknown)
 
     assert (outcome.why, ring.heard) == (why, [blamed])
+    assert outcome.error is not None
+    assert outcome.error.kind == "no_model"
 
 
 @pytest.mark.parametrize("kind", [Kind.DEAD, Kind.FORBIDDEN, Kind.NO_MODEL])

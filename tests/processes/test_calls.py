@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.driver import Farm, said, whys
+from tests.driver import LOOKS_OFTEN, Farm, said, whys
 from tests.processes.test_secrets import holding
 from tests.prompts import Prompts, told
 from tests.provider.answers import Says, Stall
@@ -23,9 +23,6 @@ pytestmark = pytest.mark.processes
 
 HOUR = ROWS["rate_limit"].with_headers(retry_after="3600")
 IN_HALF_A_MINUTE = ROWS["rate_limit"].with_headers(retry_after="30")
-
-#: a look each second, also after one that was long because the machine stood still
-LOOKS = 'patch("farm.worker.REFRESH_SHARE", 0).start()'
 
 
 @pytest.fixture
@@ -211,7 +208,7 @@ def test_a_task_of_another_kind_is_not_overtaken_for_ever(
     names = prompts.drop(60)
     provider.slow(0.1)
     provider.hold(times=2)
-    farm.start_changed(f'{LOOKS}; patch("farm.calls.OTHERS_WAIT", 0.2).start()')
+    farm.start_changed(f'{LOOKS_OFTEN}; patch("farm.calls.OTHERS_WAIT", 0.2).start()')
     drop_when_busy(prompts)
     farm.wait_for("succeeded", *names, "a-run")
 
@@ -225,7 +222,7 @@ def test_a_task_of_higher_priority_is_overtaken_by_nobody(
     names = prompts.drop(60)
     provider.slow(0.1)
     provider.hold(times=2)
-    farm.start_changed(LOOKS)
+    farm.start_changed(LOOKS_OFTEN)
     drop_when_busy(prompts, priority=5)
     farm.wait_for("succeeded", *names, "a-run")
 
@@ -581,7 +578,7 @@ def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_call(
     prompts.agent_with_key(concurrency=2)
     provider.hold()
     names = [farm.drop("p00", prompt="first")]
-    farm.start_changed(LOOKS + UNSEEN, "--until-done")
+    farm.start_changed(LOOKS_OFTEN + UNSEEN, "--until-done")
     provider.wait_for_calls(1)
     wait_until(lambda: "cannot look for tasks" in said(farm))
     provider.release()

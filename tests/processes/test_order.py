@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.driver import Farm, whys
+from tests.driver import LOOKS_OFTEN, Farm, whys
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -226,15 +226,11 @@ def test_the_highest_priority_runs_first_of_ten_thousand(farm: Farm) -> None:
     assert first == "z-urgent"
 
 
-#: a worker whose next listing is not put off, however long the last one took
-LISTS_OFTEN = 'patch("farm.worker.REFRESH_SHARE", 0).start()'
-
-
 def test_a_busy_worker_sees_a_higher_priority_that_is_dropped_later(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("a", run=gate.command)
     farm.drop("b", run=NOTED)
-    farm.start_changed(LISTS_OFTEN)
+    farm.start_changed(LOOKS_OFTEN)
     gate.wait_reached()
     farm.drop("z-urgent", run=NOTED, priority=10)
     held_for_a_listing(farm)
