@@ -27,6 +27,7 @@ TOPICS = (
     "faults",
     "settings",
     "control",
+    "changes",
 )
 WIDEST = 88  # columns; longer lines are hard to read
 NARROW = 60  # columns; on fewer the cells of a table would be cut
@@ -52,9 +53,10 @@ def _complete(
 @click.argument("topic", required=False, metavar="[TOPIC]", shell_complete=_complete)
 @click.pass_context
 def command(context: click.Context, topic: str | None) -> None:
-    """Read the guide: tasks, results, agents, keys, claiming, faults, settings, control.
+    """Read the guide, one topic at a time.
 
-    Without TOPIC, says what each is about. The name of a command shows its help.
+    The topics are tasks, results, agents, keys, claiming, faults, settings, control
+    and changes. Without TOPIC, says what each is about. The name of a command shows its help.
     """
     if topic is None:
         _show(_overview())
