@@ -1,17 +1,22 @@
 """Every refusal a provider is known to give, by name: status, headers and body.
 
 Which of them have a `retry-after` is a fact, not an oversight: a 429 without one is no
-rate limit, but money that is spent. `DATE` stands in the messages that name a day;
-`row.on(day)` is the same refusal with another day, `row.saying(...)` with other words.
+rate limit, but money that is spent. `DATE` stands in the messages that name a day, and
+always lies a month ahead; `row.on(day)` is the same refusal with another day,
+`row.saying(...)` with other words.
 
 The names without a prefix are those of the Messages API. `openai_` is OpenAI's own,
 `openrouter_` and `codex_` are what two servers make of its format.
 """
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-DATE = "2026-12-01"
+IN_A_MONTH = datetime.now(UTC).replace(
+    hour=0, minute=0, second=0, microsecond=0
+) + timedelta(days=30)
+DATE = f"{IN_A_MONTH:%Y-%m-%d}"
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 
@@ -35,7 +40,7 @@ class Row(NamedTuple):
         return self._replace(body=self.body | {"error": error})
 
     def on(self, day: str) -> "Row":
-        """The same refusal, but the day it names is this (2027-01-01)."""
+        """The same refusal, but the day it names is this (2001-02-03)."""
         if isinstance(self.body, bytes):
             return self._replace(body=self.body.replace(DATE.encode(), day.encode()))
         return self._replace(body=json.loads(json.dumps(self.body).replace(DATE, day)))
@@ -241,7 +246,7 @@ OPENAI = {
         type="usage_limit_reached",
         message="The usage limit has been reached",
         plan_type="plus",
-        resets_at=1796083200,  # DATE, 00:00 UTC
+        resets_at=int(IN_A_MONTH.timestamp()),
     ),
 }
 
