@@ -27,6 +27,7 @@ from farm.locate import did_you_mean, shown
 from farm.readers import READERS, Durability, Hook, meant
 from farm.refusal import RefusedError
 from farm.tomlfile import FilePath, TomlFile
+from farm.trust import Trust, counts
 
 #: What the processes that farm starts find in their environment, and what it is.
 CHILD_VARIABLES = {
@@ -54,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
     heartbeat_timeout: float = 60.0  #: seconds, more than twice `heartbeat`
     durability: Durability = "auto"
     inline_output: int = 16 * 1024  #: bytes
-    trust: bool = False
+    trust: Trust = False  #: or the projects' paths; see `farm.trust.allows`
     default_agent: str | None = None
     logs_keep: float = 30 * 86_400.0  #: seconds
     logs_max_total: int = 1024**3  #: bytes
@@ -120,7 +121,7 @@ SETTINGS_HELP = {
         Help("heartbeat_timeout", "60s", "without a sign of life it is replaced"),
         Help("durability", "auto", "which results are synced: auto, always, never"),
         Help("inline_output", "16 KiB", "longer output stays in `.farm/logs/`"),
-        Help("trust", "false", "run tasks from a folder that others can write"),
+        Help("trust", "false", "run tasks that other users could have written"),
         Help("default_agent", "none", "who answers prompts"),
         Help("logs.keep", "30d", "older logs of ended tasks are removed"),
         Help("logs.max_total", "1 GiB", "beyond it the oldest of them are removed"),
@@ -188,6 +189,8 @@ def _from_file(file: TomlFile) -> dict[str, _Given]:
         if name not in SETTINGS_HELP:
             raise ConfigError(f"{where}: unknown setting `{name}`{_known(name)}")
         given[name] = _Given(_checked(name, value, f"{where}: `{name}`"), where)
+    if "trust" in given and not counts(file.owner):
+        del given["trust"]  # a stranger's word for a stranger's project
     return given
 
 

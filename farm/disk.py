@@ -9,9 +9,12 @@ are on the platter before the call returns: without it a power cut leaves
 JSON of people's files is read and written by orjson; farm's own records by msgspec.
 """
 
+import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import orjson
 
@@ -20,6 +23,7 @@ _COARSE_CLOCK = 5  # Linux' CLOCK_REALTIME_COARSE, which Python does not name
 _LONGEST_TICK_NS = 2_000_000_000  # of FAT; servers are given as long
 _SECOND_NS = 1_000_000_000
 _LEAST_ROOM = 1 << 12  # bytes; what most file systems give out at once
+_OWN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business
 FOLDER_MODE = 0o700
 SHOWN_MODE = 0o755  # of folders for people; under umask 0, too, only ours to write
@@ -224,6 +228,45 @@ def make_folders(path: str, mode: int = SHOWN_MODE) -> None:
     except OSError:  # it is there, or the disk has another reason to refuse
         if not os.path.isdir(path):
             raise
+
+
+@contextmanager
+def opened_folder(path: str, flags: int = 0, above: int | None = None) -> Iterator[int]:
+    """A descriptor of a folder, for calls with `dir_fd`: its path may change meanwhile."""
+    fd = os.open(
+        path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags, dir_fd=above
+    )
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def own_folder(path: str, above: int, mode: int) -> Iterator[int]:
+    """The last folder of `path`, in the open folder `above`, made if it is missing.
+
+    Its descriptor. OSError if a symbolic link lies there: what we write would land
+    somewhere else.
+    """
+    fd = _open_own(path, above, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _open_own(path: str, above: int, mode: int) -> int:
+    name = os.path.basename(path)
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(name, mode, dir_fd=above)
+        return os.open(name, _OWN_FOLDER, dir_fd=above)
+    except OSError as error:
+        if os.path.islink(path):
+            raise OSError(errno.ELOOP, "this is a symbolic link", path) from None
+        error.filename = path  # the kernel was only given its last part
+        raise
 
 
 def sync_folder(path: str) -> None:

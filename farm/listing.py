@@ -4,13 +4,12 @@
 again, so a look at a folder where nothing happens costs one `stat`. What a
 reader may assume: ids are UTF-8 and name files inside `tasks/`; names that can
 never be tasks (control characters, too long for a result) are kept apart, each
-with a sentence; so are folders below `tasks/` that every user can write. Folders
+with a sentence; so are folders below `tasks/` that belong to another user or that every user can write. Folders
 that are symbolic links are not followed. Names are trusted: whether a result's
 bytes are a result is seen when it is read.
 """
 
 import os
-import stat
 from contextlib import suppress
 from itertools import islice
 
@@ -18,11 +17,12 @@ import msgspec
 
 from farm import disk
 from farm.project import RESULT, TASK, Project, id_fault
-from farm.trust import OPEN_TO_ALL
+from farm.trust import why_foreign
 
 _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
 _PLAIN = 50  # letters; a shorter id of plain text is never at fault
+_TRUST_IT = "chown or chmod o-w it, or set FARM_TRUST if that is meant"
 _TOO_DEEP = "its path is too long for the files in it: move it higher up"
 
 
@@ -76,8 +76,10 @@ class Listing:
             disk.drop_stale_names(path)
         try:
             now = os.stat(path)
-            if name and now.st_mode & stat.S_IWOTH and not self._project.trusts_others:
-                return _passed_over(name, OPEN_TO_ALL)
+            if name and (why := self._foreign(now)):
+                return _passed_over(
+                    name, f"{why}, and a task is a program: {_TRUST_IT}"
+                )
             if len(os.fsencode(path)) > _LONGEST_PATH:
                 return _passed_over(name, _TOO_DEEP)
             mtime = now.st_mtime_ns
@@ -89,6 +91,11 @@ class Listing:
             return None  # removed while we looked: nothing is in it
         except PermissionError as error:
             return _passed_over(name, f"cannot look into this folder: {error.strerror}")
+
+    def _foreign(self, now: os.stat_result) -> str | None:
+        """Why what lies in a folder below `tasks/` may be a stranger's program."""
+        why = why_foreign(now.st_uid, now.st_mode, self._project.owners)
+        return None if why is None or self._project.trusts_others else why
 
     def tasks(self) -> set[str]:
         """Every id that has a task file."""

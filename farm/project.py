@@ -19,6 +19,7 @@ import errno
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from functools import cached_property
 
 import msgspec
@@ -92,7 +93,7 @@ class Project:
         """
         project = cls(root)
         try:
-            trust.check_owner(project.farm)
+            trust.check_owner(project.farm)  # before anything is made
             project.make_folders()
         except OSError as error:
             raise FolderError(error) from error
@@ -109,25 +110,37 @@ class Project:
             )
 
     def check_trust(self) -> list[str]:
-        """Who else could make us run a program: warnings, or UsageError; see `trust`.
+        """Check whose project it is before anything of it runs: warnings, or UsageError.
 
-        Nobody's business if the project trusts others.
+        See `trust.check_trust`. A project that its user trusts is not looked at.
         """
         if self.trusts_others:
             return []
-        return trust.check_trust((self.root, self.settings, self.tasks), self.farm)
+        return trust.check_trust(self.root, self.settings, self.tasks, self.farm)
+
+    def whose(self) -> str | None:
+        """Whose project it is if it is not ours, as a sentence; see `trust.whose`."""
+        if self.trusts_others:
+            return None
+        return trust.whose(self.root, self.tasks, self.settings)
 
     def make_folders(self) -> None:
-        """Make `tasks/` and `.farm/`; what is there stays as it is."""
+        """Make `tasks/` and `.farm/`; what is there stays as it is.
+
+        RACE: whoever can write the project's folder may put a link in the place of
+        `.farm/` at any moment, so all is made below one open descriptor of it.
+        """
         disk.make_folders(self.tasks)
-        for path in (self.farm, *self._own_folders()):
-            disk.make_folders(path, disk.FOLDER_MODE)
-            if os.path.islink(path):  # somebody else's way to what is ours
-                raise OSError(errno.ELOOP, "this is a symbolic link", path)
-        os.chmod(self.farm, disk.FOLDER_MODE)
-        ignore = f"{self.farm}/.gitignore"
-        if not os.path.lexists(ignore):
-            disk.replace(ignore, b"*\n", f"{self.tmp}/gitignore.{os.getpid()}")
+        with (
+            disk.opened_folder(self.root) as root,
+            disk.own_folder(self.farm, root, disk.FOLDER_MODE) as farm,
+        ):
+            trust.check_owner(self.farm, farm)
+            os.fchmod(farm, disk.FOLDER_MODE)
+            for path in self._own_folders():
+                with disk.own_folder(path, farm, disk.FOLDER_MODE):
+                    pass  # it is there, and it is not a link
+            _hide_from_git(farm)
 
     def restore_folders(self) -> None:
         """Make what an operator deleted of `.farm/`; nothing if `tasks/` went, too."""
@@ -293,11 +306,20 @@ class Project:
 
     @cached_property
     def trusts_others(self) -> bool:
-        """The setting `trust`; asked for only when something makes a difference."""
+        """Whether the user allows it; asked for only when something makes a difference."""
         try:
-            return load_settings(self.settings, os.environ, {}).trust
+            trusted = load_settings(self.settings, os.environ, {}).trust
         except ConfigError:
-            return False  # whoever loads all settings says what is wrong with them
+            return False  # the command that loads all settings says what is wrong
+        return trust.allows(trusted, self.root)
+
+    @cached_property
+    def owners(self) -> frozenset[int]:
+        """Users to whom what lies below `tasks/` may belong: us, and the project's owner.
+
+        A stranger's whole project is refused before anything of it runs.
+        """
+        return trust.our_uids() | {os.stat(self.root).st_uid}
 
     def lies_inside(self, task_id: str) -> bool:
         """Whether the folder of an id is a real one, below `tasks/`, or not there."""
@@ -358,23 +380,40 @@ def id_fault(task_id: str) -> str | None:
     return check_id(task_id)
 
 
+def _hide_from_git(farm: int) -> None:
+    """Put a .gitignore into the open folder `.farm/`, in one step."""
+    name, aside = ".gitignore", f".gitignore.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        os.stat(name, dir_fd=farm, follow_symlinks=False)
+    except FileNotFoundError:
+        with suppress(FileNotFoundError):  # what a killed process of this number left
+            os.unlink(aside, dir_fd=farm)
+        fd = os.open(aside, flags, disk.FILE_MODE, dir_fd=farm)
+        try:
+            disk.write_all(fd, b"*\n")
+        finally:
+            os.close(fd)
+        os.replace(aside, name, src_dir_fd=farm, dst_dir_fd=farm)
+
+
 # -- finding a project ----------------------------------------------------------
 
 
 def find_project(start: str | os.PathLike[str]) -> str:
-    """The nearest folder from `start` upwards that is a project.
+    """The project that is meant in the folder `start`.
 
-    It has `.farm/` or `farm.toml`; else `start` itself if it has `tasks/`; else
-    NoProjectError says what to do.
+    It is `start` if that has `tasks/`, `.farm/` or `farm.toml`, else the nearest folder
+    above it with `.farm/` or `farm.toml`; else NoProjectError says what to do.
     """
     here = above = os.path.abspath(start)
+    if os.path.isdir(f"{here}/tasks"):
+        return here
     folder = ""
     while folder != above:
         folder, above = above, os.path.dirname(above)
         if os.path.isdir(f"{folder}/.farm") or os.path.isfile(f"{folder}/farm.toml"):
             return folder
-    if os.path.isdir(f"{here}/tasks"):
-        return here
     raise NoProjectError(
         f"no farm project here: neither {here} nor a folder above it has .farm/ or"
         " farm.toml, and there is no tasks/ here. Name the project, or start one"

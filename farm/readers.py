@@ -6,11 +6,13 @@
 The words are "must be ...", and hold for farm.toml, for variables and for flags alike.
 """
 
+import os
 import re
 from collections.abc import Callable
 from typing import Literal
 
 from farm import duration
+from farm.trust import Trust
 
 Durability = Literal["auto", "always", "never"]
 Hook = str | tuple[str, ...]  #: a command: for `sh -c`, or a list of words
@@ -74,9 +76,14 @@ def _name(value: object) -> str:
     return value
 
 
-def _yes_or_no(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(_MUST_BE["yes_or_no"])  # noqa: TRY004 - as above
+def _trust(value: object) -> Trust:
+    """True, false, or from outside the paths of projects; farm.toml speaks for its own."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, tuple):
+        raise ValueError(_MUST_BE["trust"])  # noqa: TRY004 - as above
+    if not all(map(os.path.isabs, value)):
+        raise ValueError(_MUST_BE["paths"])
     return value
 
 
@@ -85,7 +92,8 @@ _MUST_BE = {
     "durability": 'must be "auto", "always" or "never"',
     "command": 'must be a command such as "notify.sh" or ["mail", "me"]',
     "name": 'must be a name such as "ask"',
-    "yes_or_no": "must be true or false",
+    "trust": "must be true or false",
+    "paths": "must be true, false, or absolute paths joined by `:`",
 }
 _TRUTHS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(
     ("false", "no", "0"), False
@@ -104,7 +112,7 @@ READERS: dict[str, Callable[[object], object]] = {
     "heartbeat_timeout": _above_zero,
     "durability": _durability,
     "inline_output": _size("GiB"),
-    "trust": _yes_or_no,
+    "trust": _trust,
     "default_agent": _name,
     "logs.keep": duration.seconds,
     "logs.max_total": _size("TiB"),
@@ -115,8 +123,8 @@ READERS: dict[str, Callable[[object], object]] = {
 
 def meant(name: str, text: str) -> object:
     """What a text from outside means for this setting: "4" is a number, "yes" is true."""
-    if READERS[name] is _yes_or_no:
-        return _TRUTHS.get(text.lower(), text)
+    if READERS[name] is _trust:
+        return _TRUTHS.get(text.lower(), tuple(filter(None, text.split(":"))))
     for number in (int, float):
         try:
             return number(text)

@@ -146,9 +146,8 @@ class ParallelSessionManager:
 def _opened(root: FilePath | None) -> Iterator[Project]:
     """The project of that path, or one that is gone afterwards."""
     if root is not None:
-        project = Project.open(root)
-        project.check_trust()
-        yield project
+        Project(root).check_trust()  # before a folder is made there
+        yield Project.open(root)
         return
     # What a processor left running may write there still.
     with tempfile.TemporaryDirectory(

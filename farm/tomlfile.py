@@ -24,12 +24,13 @@ class TomlFile(NamedTuple):
     path: FilePath
     text: str
     table: dict[str, Any]
+    owner: int | None  #: the user to whom it belongs; None if there is no file
 
     @classmethod
     def read(cls, path: FilePath) -> Self:
         """The file as it is now."""
-        text = _text_of(path)
-        return cls(path, text, _table(path, text))
+        text, owner = _text_of(path)
+        return cls(path, text, _table(path, text), owner)
 
     def where(self, outer: str, *inner: str) -> str:
         """Where a key stands: in its table, or else where its table is named."""
@@ -42,14 +43,15 @@ class TomlFile(NamedTuple):
         return _located(self.path, place)
 
 
-def _text_of(path: FilePath) -> str:
+def _text_of(path: FilePath) -> tuple[str, int | None]:
+    """What it says, and whose it is."""
     try:
         if stat.S_ISFIFO(os.stat(path).st_mode):  # who opened it would wait for ever
             raise ConfigError(f"cannot read {path}: it is a FIFO")
         with open(path, "rb") as file:
-            return file.read().decode()
+            return file.read().decode(), os.fstat(file.fileno()).st_uid
     except FileNotFoundError:
-        return ""
+        return "", None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -121,6 +121,7 @@ def test_a_wrong_value_is_refused_also_where_it_is_overridden(toml: Path) -> Non
         ("trust", "FALSE", False),
         ("trust", "no", False),
         ("trust", "0", False),
+        ("trust", "/one:/two", ("/one", "/two")),
     ],
 )
 def test_a_variable_is_read_as_a_shell_writes_it(
@@ -223,7 +224,11 @@ def test_a_file_that_cannot_be_read_is_refused(toml: Path) -> None:
         ("FARM_WORKERS", "many", 'must be a whole number of at least 1, not "many"'),
         ("FARM_WORKERS", "0", 'must be a whole number of at least 1, not "0"'),
         ("FARM_RETRIES", "1.5", 'must be a whole number of at least 0, not "1.5"'),
-        ("FARM_TRUST", "maybe", 'must be true or false, not "maybe"'),
+        (
+            "FARM_TRUST",
+            "maybe",
+            'must be true, false, or absolute paths joined by `:`, not "maybe"',
+        ),
         ("FARM_TIMEOUT", "nan", 'not "nan"'),
         ("FARM_GRACE", "-1", 'must be at least 0 seconds, not "-1"'),
         ("FARM_DURABILITY", "1", 'not "1"'),

@@ -583,7 +583,7 @@ def test_a_folder_that_everybody_may_write_is_trusted_when_told(
 def test_a_group_that_can_drop_tasks_is_a_warning(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trust, "_is_private", lambda *_: False)
+    monkeypatch.setattr(trust, "is_private", lambda *_: False)
     Path(project.tasks).chmod(0o775)
     found = looks.rights(project)
 

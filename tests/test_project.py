@@ -313,7 +313,7 @@ def test_a_folder_that_others_cannot_write_or_is_trusted_is_fine(
 def test_a_folder_that_everybody_can_write_is_refused(project: Project) -> None:
     Path(project.tasks).chmod(0o777)
 
-    with pytest.raises(UsageError, match="chmod o-w it, or set `trust = true`"):
+    with pytest.raises(UsageError, match="chmod o-w it, or, if you trust"):
         project.check_trust()
 
 

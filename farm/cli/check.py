@@ -38,8 +38,7 @@ def command(
     """
     start = os.path.dirname(os.path.abspath(files[0])) if files else os.getcwd()
     there = read_project(place.find(project, start))
-    for warning in there.check_trust():
-        click.echo(f"warning: {plain(warning)}", err=True)
+    refused = _refused(there)
     listing = Listing(there)
     listing.refresh()
     wanted = _wanted(there, files) if files else None
@@ -49,10 +48,22 @@ def command(
     for fault in () if as_json else faults:
         click.echo(plain(fault.sentence))
     count = len(wanted if wanted is not None else listing.tasks())
-    if not faults:
+    if not faults and not refused:
         files_word = "file" if count == 1 else "files"
         click.echo(f"{count} task {files_word}, nothing wrong", err=True)
-    return 1 if faults else 0
+    return 1 if faults or refused else 0
+
+
+def _refused(project: Project) -> bool:
+    """Say who else could make the project run a program; whether a worker refuses it."""
+    try:
+        warnings = project.check_trust()
+    except UsageError as refusal:
+        click.echo(f"no worker runs this project: {plain(str(refusal))}", err=True)
+        return True
+    for warning in warnings:
+        click.echo(f"warning: {plain(warning)}", err=True)
+    return False
 
 
 def _wanted(project: Project, files: tuple[str, ...]) -> set[str]:

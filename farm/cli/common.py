@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from farm import duration
+from farm import duration, trust
 from farm.cli.completion import complete_ids
 from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
@@ -16,6 +16,7 @@ from farm.listing import Listing
 from farm.project import Project, find_project, is_usable
 from farm.selection import WORDS, Choice, choose, must_be
 from farm.states import FAILURES
+from farm.words import plain
 
 if TYPE_CHECKING:  # a worker surveys nothing, and starts sooner without it
     from farm.report import Survey
@@ -27,6 +28,12 @@ PROJECT_OPTION = click.option(
     "project",
     metavar="PROJECT",
     help="The project's folder  [default: the nearest one upwards]",
+)
+TRUST_OPTION = click.option(
+    "--trust",
+    "trusted",
+    is_flag=True,
+    help="Run it although other users own or can write it.",
 )
 JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, help="JSON instead of text."
@@ -165,6 +172,8 @@ def read_project(root: str) -> Project:
             f" with: farm supervise {root}"
         )
     project.check_inside()
+    if whose := project.whose():
+        click.echo(f"note: {plain(whose)}, not to you", err=True)
     return project
 
 
@@ -175,6 +184,19 @@ def open_project(root: str) -> Project:
     if is_new:
         click.echo(_welcome(project), err=True)
     return project
+
+
+def open_to_run(root: str, *, trusted: bool) -> Project:
+    """A project whose tasks will run here, after a check of whose it is.
+
+    UsageError if its tasks could be a stranger's and neither the user nor the flag
+    `--trust` allows it. The flag counts for the workers of this process, too.
+    """
+    if trusted:
+        trust.allow(root)
+    for warning in Project(root).check_trust():  # before a folder is made there
+        click.echo(f"warning: {plain(warning)}", err=True)
+    return open_project(root)
 
 
 def _welcome(project: Project) -> str:

@@ -16,16 +16,16 @@ UNWELL = 75  # the machine failed it three times in a row; see farm.supervisor
 
 
 def work(project: str, order: Order) -> int:
-    """Work in the project of that path."""
+    """Work in the project of that path, if it is ours."""
+    for warning in Project(project).check_trust():
+        if order.supervisor is None:  # a supervisor has said it already
+            say(f"warning: {plain(warning)}")
     return work_in(Project.open(project), order)
 
 
 def work_in(project: Project, order: Order) -> int:
     """Work until asked to stop, or until nothing is left if that was ordered."""
     settings = load_settings(project.settings, os.environ, {})
-    warnings = project.check_trust()
-    for warning in warnings if order.supervisor is None else ():
-        say(f"warning: {plain(warning)}")
     sys.dont_write_bytecode = True  # a .pyc cannot tell two edits in one second apart
     began = time.monotonic()
     with Worker.begin(

@@ -7,15 +7,15 @@ import click
 
 from farm.cli import INTERRUPTED
 from farm.cli.common import (
+    TRUST_OPTION,
     Place,
     about_project,
     example,
-    open_project,
+    open_to_run,
     settings_of,
 )
 from farm.cli.screen import make_screen, summarize
 from farm.supervisor import Supervisor
-from farm.words import plain
 
 
 @click.command(
@@ -33,9 +33,15 @@ from farm.words import plain
     help="How many workers  [default: usable CPUs; env: FARM_WORKERS]",
 )
 @click.option("--until-done", is_flag=True, help="End when nothing is left to do.")
+@TRUST_OPTION
 @click.pass_obj
 def command(
-    place: Place, project: str | None, workers: int | None, *, until_done: bool
+    place: Place,
+    project: str | None,
+    workers: int | None,
+    *,
+    until_done: bool,
+    trusted: bool,
 ) -> int:
     """Start workers and keep them healthy.
 
@@ -43,10 +49,8 @@ def command(
     code 0 means that every task in the folder has succeeded, 1 that some did not
     or wait for what nobody dropped.
     """
-    there = open_project(place.find(project))
+    there = open_to_run(place.find(project), trusted=trusted)
     settings = settings_of(there, {"workers": workers})
-    for warning in there.check_trust():
-        click.echo(f"warning: {plain(warning)}", err=True)
     screen = make_screen()
     began = time.monotonic()
     supervisor = Supervisor(there, settings, screen, until_done=until_done)

@@ -3,7 +3,13 @@
 import click
 
 from farm.cli import Order
-from farm.cli.common import Place, about_project, example, open_project
+from farm.cli.common import (
+    TRUST_OPTION,
+    Place,
+    about_project,
+    example,
+    open_to_run,
+)
 from farm.cli.plain import work_in
 from farm.life import check_name
 
@@ -17,6 +23,7 @@ from farm.life import check_name
 @about_project
 @click.option("--until-done", is_flag=True, help="End when nothing is left to do.")
 @click.option("--name", help="Its name  [default: host, process id, 4 hex digits]")
+@TRUST_OPTION
 @click.option("--supervisor", type=int, hidden=True, help="Process id of its parent.")
 @click.pass_obj
 def command(
@@ -26,6 +33,7 @@ def command(
     supervisor: int | None,
     *,
     until_done: bool,
+    trusted: bool,
 ) -> int:
     """Run tasks in this process, until stopped.
 
@@ -35,5 +43,5 @@ def command(
     """
     if name is not None:
         check_name(name)
-    there = open_project(place.find(project))
+    there = open_to_run(place.find(project), trusted=trusted)
     return work_in(there, Order(name, supervisor, until_done))

@@ -51,7 +51,7 @@ def settings(project: Project) -> Told:
 def rights(project: Project) -> Told:
     """Who else could make this farm run a program."""
     if project.trusts_others:
-        return ok("`trust = true`: whoever can write here may run programs")
+        return ok("`trust` is set: everyone who can write here may run programs")
     if others := project.check_trust():
         return warn("; ".join(others), "")
     return ok(f"only {user_name(os.geteuid())} can drop tasks")

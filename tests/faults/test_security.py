@@ -1,7 +1,8 @@
 """Who may read what a farm writes, who may make it run something, what it shows.
 
-Three walls: other users of the machine see nothing below `.farm/` and can add no
-tasks; no name leads out of the project; nothing that a task says steers a terminal.
+Three walls: other users of the machine see nothing below `.farm/`; no name leads out
+of the project; nothing that a task says steers a terminal. Whose tasks are run at all
+is in `test_trust.py`.
 """
 
 import fcntl
@@ -138,111 +139,6 @@ def test_files_are_private_from_their_first_moment(farm: Farm, tmp_path: Path) -
 
     assert len(made) > 10, trace.read_text()
     assert {path: mode for path, mode in made if int(mode, 8) & OTHERS} == {}
-
-
-# -- who may add tasks ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("place", [".", "farm.toml", "tasks"])
-def test_what_every_user_can_write_is_refused(farm: Farm, place: str) -> None:
-    farm.write("farm.toml", "workers = 1")
-    farm.drop("job", run="true")
-    (farm.root / place).chmod(0o777)
-
-    for verb in (["worker", "--until-done"], ["supervise", "--until-done"], ["check"]):
-        told = farm.farm(*verb)
-        assert (told.returncode, "chmod o-w" in told.stderr) == (2, True), told
-        assert str(farm.root / place) in told.stderr
-
-    assert farm.status_of("job") is None
-
-
-def test_a_sticky_parent_is_nobodys_business(farm: Farm) -> None:
-    farm.root.parent.chmod(0o1777)
-    farm.drop("job", run="true")
-
-    assert farm.work() == 0
-
-
-def test_a_folder_below_tasks_that_every_user_can_write_is_passed_over(
-    farm: Farm,
-) -> None:
-    farm.drop("mine/job", run="true")
-    farm.drop("open/job", run="true")
-    (farm.tasks / "open").chmod(0o777)
-    code = farm.work()
-    checked = farm.farm("check")
-
-    assert (farm.status_of("mine/job"), farm.status_of("open/job"), code) == (
-        "succeeded",
-        None,
-        1,
-    )
-    assert "tasks/open/: every user of this machine can write it" in checked.stdout
-    (farm.tasks / "open").chmod(0o755)
-    assert farm.work() == 0
-    assert farm.status_of("open/job") == "succeeded"
-
-
-def test_a_task_file_that_every_user_can_write_is_refused_until_it_is_not(
-    farm: Farm,
-) -> None:
-    farm.drop("job", run="true")
-    (farm.tasks / "job.json").chmod(0o666)
-    farm.work()
-    said = farm.wait_for("invalid", "job")["error"]["message"]
-    (farm.tasks / "job.json").chmod(0o644)
-    farm.work()
-
-    assert "every user of this machine can write it" in said
-    assert farm.status_of("job") == "succeeded"
-
-
-@pytest.mark.parametrize("by", ["farm.toml", "environment"])
-def test_who_trusts_all_users_may_say_so(farm: Farm, by: str) -> None:
-    farm.write("farm.toml", "trust = true" if by == "farm.toml" else "")
-    farm.drop("open/job", run="true")
-    for path in (farm.root, farm.tasks, farm.tasks / "open"):
-        path.chmod(0o777)
-    (farm.tasks / "open/job.json").chmod(0o666)
-    environ = {} if by == "farm.toml" else {"FARM_TRUST": "true"}
-    told = farm.farm("worker", "--until-done", **environ)
-
-    assert (told.returncode, "warning" in told.stderr) == (0, False), told
-    assert farm.status_of("open/job") == "succeeded"
-
-
-@needs("root")
-@pytest.mark.parametrize("verb", ["worker", "supervise"])
-def test_a_group_that_can_write_is_warned_about_once(farm: Farm, verb: str) -> None:
-    os.chown(farm.tasks, 0, NOBODY)
-    farm.tasks.chmod(0o775)
-    farm.drop("job", run="true")
-    told = farm.farm(verb, "--until-done")
-
-    assert (told.returncode, farm.status_of("job")) == (0, "succeeded"), told
-    assert told.stderr.count("warning: the group") == 1
-    assert "warning: the group" in farm.farm("check").stderr
-    logs = (farm.state / "logs").glob("worker-*")
-    assert not any("warning" in log.read_text() for log in logs)
-
-
-def test_a_group_of_ones_own_is_nobody_else(project: Project) -> None:
-    """Many systems make such a group for each user; it owns all that they make."""
-    if os.geteuid() == 0:
-        os.chown(project.tasks, 0, 0)
-    Path(project.tasks).chmod(0o775)
-
-    assert project.check_trust() == []
-
-
-@needs("root")
-def test_a_folder_of_another_user_is_warned_about(project: Project) -> None:
-    os.chown(project.tasks, NOBODY, -1)
-
-    (warning,) = project.check_trust()
-    assert f"can write {project.tasks}" in warning
-    assert warning.startswith("the user ")
 
 
 # -- one user for each farm ----------------------------------------------------------
