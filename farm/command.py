@@ -22,7 +22,7 @@ from functools import lru_cache
 
 import msgspec
 
-from farm import disk, process
+from farm import disk, process, program
 from farm.child import Child, Command, Exit
 from farm.errors import MACHINE
 from farm.job import Job, drained
@@ -148,7 +148,7 @@ def _execute(
     )
     started = time.monotonic()
     oom_kills = _oom_kills_within(int(started))
-    child = Child.start(command)
+    child = _started(command)
     try:
         ledger.append(ChildLine(job.claim.opened.token, child.group, child.ticks))
         why = _wait(job, child, started)
@@ -161,6 +161,20 @@ def _execute(
     if killed:
         _oom_kills_within.cache_clear()  # the next must not be taken for it
     return _judged(job, why, ended, out_of_memory=out_of_memory)
+
+
+def _started(command: Command) -> Child:
+    """OSError in words that name the true cause, which the kernel's do not always."""
+    try:
+        return Child.start(command)
+    except OSError as error:
+        if error.errno in MACHINE:
+            raise
+        places = command.env.get("PATH", os.defpath)
+        fault = program.why_refused(command.argv[0], command.cwd, places)
+        if fault is None:
+            raise
+        raise OSError(error.errno, fault) from error
 
 
 @lru_cache(maxsize=1)

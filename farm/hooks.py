@@ -115,7 +115,9 @@ class Hooks:
     def _run(self, task_id: str, hook: Hook) -> str:
         """Run one to its end; how it failed, or nothing."""
         path = self._project.result_path(task_id)
-        argv = ["/bin/sh", "-c", hook, "sh"] if isinstance(hook, str) else list(hook)
+        argv = (
+            ["/bin/sh", "-c", "--", hook, "sh"] if isinstance(hook, str) else list(hook)
+        )
         running = self._start([*argv, path])
         if running is None:
             return ""  # it is among those that were said not to have run

@@ -20,13 +20,31 @@ def plain_text(text: str) -> str:
 def judged(value: object) -> Outcome:
     """Succeeded, if JSON can hold the value; else failed, saying what and where."""
     try:
-        raw = orjson.dumps(value, option=_STRICT)
-    except TypeError as error:
-        return _bad_value(fault_in(value) or str(error))
+        raw = orjson.dumps(value, _as_its_base, _STRICT)
+    except TypeError:
+        if fault := fault_in(value):
+            return _bad_value(fault)
+        # Nothing is wrong: then a key is of a class derived from str.
+        try:
+            raw = orjson.dumps(value, _as_its_base, _STRICT | orjson.OPT_NON_STR_KEYS)
+        except TypeError as error:
+            return _bad_value(str(error))
     # orjson writes NaN and infinity as null: look closer only if there is a null.
     if b"null" in raw and value is not None and (fault := fault_in(value)):
         return _bad_value(fault)
     return Outcome(Why.SUCCEEDED, value=None if value is None else msgspec.Raw(raw))
+
+
+def _as_its_base(value: object) -> object:
+    """For orjson, which asks only what it does not know: a NumPy float64, a namedtuple.
+
+    The methods are those of the base: a derived class may have broken ones.
+    """
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, tuple):
+        return list(tuple.__iter__(value))
+    raise TypeError
 
 
 def _bad_value(fault: str) -> Outcome:

@@ -35,6 +35,11 @@ from farm.task import Task
 from farm.value import judged, plain_text
 
 _FARM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+_FARM_NAME = __name__.partition(".")[0]  # a session's tasks call a function of it
+_ENDS_PROGRAM = (
+    ", so it ends the program that imports it:"
+    ' put what it does besides under `if __name__ == "__main__":`'
+)
 _REPEAT = 1.0  # seconds between alarms; one can be lost in a __del__
 
 
@@ -74,7 +79,7 @@ def _run(job: Job) -> Outcome:
         with _surroundings(job):
             try:
                 _arm(job)
-                returned = _called(task)
+                returned = _called(task, job.project.root)
             finally:
                 _disarm(job)
     except TaskFileError as fault:
@@ -92,11 +97,11 @@ def _run(job: Job) -> Outcome:
     return judged(returned)
 
 
-def _called(task: Task) -> object:
+def _called(task: Task, root: str) -> object:
     """Import, call, await; what was forked in there never comes back from here."""
     me = os.getpid()
     try:
-        function = _imported(task.call or "")
+        function = _imported(task.call or "", root)
         returned = function(*task.args, **task.kwargs)
         return _awaited(returned) if inspect.isawaitable(returned) else returned
     finally:
@@ -178,18 +183,24 @@ def _disarm(job: Job) -> None:
 
 
 class CannotImportError(Exception):
-    """The module or the function of a `call` cannot be had."""
+    """The module or the function of a `call` cannot be imported."""
 
 
 @lru_cache(maxsize=1024)
-def _imported(call: str) -> Callable[..., object]:
+def _imported(call: str, root: str) -> Callable[..., object]:
     name, _, path = call.partition(":")
     importlib.invalidate_caches()  # the file may be younger than the last look
     try:
         found: Any = importlib.import_module(name)
-    except Exception as error:
-        message = f"cannot import {name}: {type(error).__name__}: {error}"
+    except (DeadlineError, StoppedAtOnceError, TaskCancelledError):
+        raise
+    except BaseException as error:
+        message = f"cannot import {name}: {_shadowed(name, root) or _said(error)}"
+        if isinstance(error, SystemExit):
+            message += _ENDS_PROGRAM
         raise CannotImportError(message) from error
+    if fault := _shadowed(name, root):
+        raise CannotImportError(f"cannot import {name}: {fault}")
     for part in path.split("."):
         try:
             found = getattr(found, part)
@@ -197,8 +208,25 @@ def _imported(call: str) -> Callable[..., object]:
             message = f"{name} has no {path}: correct the task, or write it"
             raise CannotImportError(message) from error
     if not callable(found):
-        raise CannotImportError(f"{call} is {type(found).__name__}, no function")
+        raise CannotImportError(f"{call} is {type(found).__name__}, not a function")
     return found  # type: ignore[no-any-return]  # callable() does not narrow Any
+
+
+def _shadowed(name: str, root: str) -> str | None:
+    """Which other module has the name of one in the project; None if none has."""
+    top = name.partition(".")[0]
+    files = (os.path.join(root, f"{top}.py"), os.path.join(root, top, "__init__.py"))
+    mine = next((file for file in files if os.path.isfile(file)), None)
+    other = sys.modules.get(top)
+    if mine is None or other is None or top == _FARM_NAME:
+        return None
+    file = getattr(other, "__file__", None)
+    if file and os.path.realpath(file) == os.path.realpath(mine):
+        return None
+    return (
+        f"another module of that name is already loaded ({file or 'built into Python'}),"
+        f" so {mine} cannot be: rename that file"
+    )
 
 
 def _described(kind: str, error: BaseException, message: str) -> Error:

@@ -5,7 +5,9 @@ succeeded if it ended by itself with one of the task's `ok_exit_codes`. With
 `credentials` it gets one key, under its usual names; how that fares nobody learns.
 """
 
-from farm import keys
+import os
+
+from farm import keys, program
 from farm.command import Ended, Plan, execute, last_line, not_started
 from farm.errors import ConfigError, TaskFileError
 from farm.job import Job, environment, working_folder
@@ -17,7 +19,9 @@ from farm.states import Why
 def run(job: Job) -> Outcome:
     """Run the command of a claimed task to its end."""
     command = job.claim.task.run
-    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command or []
+    # After "--" the shell takes no text for an option, also if it begins with a dash.
+    shell = ["/bin/sh", "-c", "--"]
+    argv = [*shell, command] if isinstance(command, str) else command or []
     try:
         env, folder = environment(job), working_folder(job)
         secrets = job.secrets.given(job.claim.task.env_from)
@@ -27,12 +31,13 @@ def run(job: Job) -> Outcome:
                 return key
             env = keys.without(env, key.provider) | keys.variables(key)
             secrets = (*secrets, key.secret)
-        ended = execute(job, Plan(argv, env, folder, secrets=secrets))
+        plan = Plan(argv, env, folder, secrets=secrets)
+        ended = execute(job, plan)
     except (TaskFileError, ConfigError) as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     except (OSError, ValueError) as error:
         return not_started(job, "sh" if isinstance(command, str) else argv[0], error)
-    return _outcome(job, ended)
+    return _outcome(job, plan, ended)
 
 
 def _key(job: Job, provider: str) -> Key | Outcome:
@@ -44,10 +49,10 @@ def _key(job: Job, provider: str) -> Key | Outcome:
     return turn if isinstance(turn, Outcome) else turn.key
 
 
-def _outcome(job: Job, ended: Ended) -> Outcome:
+def _outcome(job: Job, plan: Plan, ended: Ended) -> Outcome:
     code, why, error = ended.exit.code, ended.why, ended.error
     if error is None and code not in job.claim.task.ok_exit_codes:
-        said = last_line(ended.stderr)
+        said = _fault(job, plan, code) or last_line(ended.stderr)
         words = f"exit code {code}: {said}" if said else f"exit code {code}"
         why, error = Why.FAILED, Error("exit", words)
     return Outcome(
@@ -58,3 +63,12 @@ def _outcome(job: Job, ended: Ended) -> Outcome:
         stdout=ended.stdout,
         stderr=ended.stderr,
     )
+
+
+def _fault(job: Job, plan: Plan, code: int | None) -> str | None:
+    """What is wrong with the program that was not found; None if nothing is known."""
+    if code not in program.NOT_FOUND:
+        return None
+    command = job.claim.task.run
+    name = program.first_word(command) if isinstance(command, str) else plan.argv[0]
+    return program.why_not_found(name, plan.cwd, plan.env.get("PATH", os.defpath))

@@ -41,6 +41,47 @@ def python(text: str) -> list[str]:
 # -- output ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", ["-v", "--", "+x"])
+def test_a_text_that_begins_with_a_dash_is_no_option_of_the_shell(
+    farm: Farm, text: str
+) -> None:
+    tool = farm.write(f"bin/{text}", '#!/bin/sh\necho "ran $1"\n')
+    tool.chmod(0o755)
+    path = f"{tool.parent}:{os.environ['PATH']}"
+    result = run(farm, run=f"{text} 'a b'", env={"PATH": path})
+
+    assert result["stdout"] == "ran a b\n"
+
+
+@pytest.mark.parametrize("command", [["./tool"], "./tool && true", "./tool"])
+def test_a_script_with_windows_line_ends_is_told_so(
+    farm: Farm, command: str | list[str]
+) -> None:
+    farm.write("tool", "#!/bin/sh\r\ntrue\r\n").chmod(0o755)
+
+    assert "Windows line ends" in run(farm, run=command)["error"]["message"]
+
+
+@pytest.mark.parametrize("command", [["./tool"], "./tool"])
+def test_a_script_without_its_interpreter_is_told_so(
+    farm: Farm, command: str | list[str]
+) -> None:
+    farm.write("tool", "#!/opt/none/interpreter\ntrue\n").chmod(0o755)
+
+    assert "'/opt/none/interpreter'" in run(farm, run=command)["error"]["message"]
+
+
+def test_a_command_within_a_script_that_is_not_found_is_told_as_the_shell_does(
+    farm: Farm,
+) -> None:
+    farm.write("tool", "#!/bin/sh\nno-such-program\n").chmod(0o755)
+    message = run(farm, run="./tool")["error"]["message"]
+
+    assert message.startswith("exit code 127: ")
+    assert "no-such-program: " in message
+    assert message.endswith("not found")
+
+
 def test_stdout_and_stderr_are_kept_apart(farm: Farm) -> None:
     result = run(farm, run="echo out; echo err >&2")
 
@@ -440,6 +481,36 @@ def test_a_value_that_json_cannot_hold_fails_and_is_placed(
     assert [word for word in words if word not in message] == []
 
 
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        ("Share(0.5)", 0.5),
+        ("Count(3)", 3),
+        ("Pair(1, Share(2))", [1, 2.0]),
+        ("{Word('a'): [Pair(Count(1), Word('b'))]}", {"a": [[1, "b"]]}),
+    ],
+)
+def test_a_value_of_a_derived_class_is_stored_as_that_of_its_base(
+    farm: Farm, value: str, stored: object
+) -> None:
+    derived = (
+        "from typing import NamedTuple\n"
+        "class Share(float): __float__ = None\n"
+        "class Count(int): pass\n"
+        "class Word(str): pass\n"
+        "class Pair(NamedTuple):\n    a: object\n    b: object\n"
+    )
+    result = call(farm, f"{derived}return {value}")
+
+    assert (result["status"], result.get("value")) == ("succeeded", stored)
+
+
+def test_a_value_of_a_derived_class_that_json_cannot_hold_is_placed(farm: Farm) -> None:
+    body = "class Share(float): pass\nreturn {'a': (1, Share('nan'))}"
+
+    assert 'value["a"][1] is nan' in call(farm, body)["error"]["message"]
+
+
 def test_a_traceback_shows_the_project_and_not_farm(farm: Farm) -> None:
     result = call(farm, "return 1 // args[0]", args=[0])
     error = result["error"]
@@ -469,6 +540,44 @@ def test_what_cannot_be_imported_fails_and_is_named(
 
     assert (result["status"], result["error"]["kind"]) == ("failed", "import")
     assert word in result["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["token", "json", "types", "select"])
+def test_a_module_with_the_name_of_a_loaded_one_is_told_of_that(
+    farm: Farm, name: str
+) -> None:
+    mine = farm.write(f"{name}.py", "def main():\n    return 'mine'\n")
+    result = run(farm, call=f"{name}:main")
+    message = result["error"]["message"]
+
+    assert (result["status"], result["error"]["kind"]) == ("failed", "import")
+    assert "another module of that name is already loaded" in message
+    assert f"{mine} cannot be: rename that file" in message
+
+
+def test_a_function_of_a_loaded_module_is_not_called_in_place_of_the_projects(
+    farm: Farm,
+) -> None:
+    farm.write("time/__init__.py", "def time():\n    return 'mine'\n")
+    farm.drop("others", call="os:getpid")
+    result = run(farm, call="time:time")
+
+    assert "built into Python" in result["error"]["message"]
+    assert farm.status_of("others") == "succeeded"
+
+
+@pytest.mark.parametrize("end", ["sys.exit(2)", "raise SystemExit('usage')"])
+def test_a_module_that_ends_the_program_at_its_import_is_told_so(
+    farm: Farm, end: str
+) -> None:
+    farm.write("script.py", f"import sys\ndef go():\n    pass\n{end}\n")
+    result = run(farm, call="script:go")
+    message = result["error"]["message"]
+
+    assert (result["status"], result["error"]["kind"]) == ("failed", "import")
+    assert message.startswith("cannot import script: SystemExit: ")
+    assert 'under `if __name__ == "__main__":`' in message
+    assert "script.py" in result["error"]["traceback"]
 
 
 @pytest.mark.parametrize(
