@@ -31,6 +31,7 @@ from typing import Any
 import msgspec
 
 from farm.errors import UsageError
+from farm.reload import forget_folders
 from farm.stop import StoppedAtOnceError, TaskCancelledError
 from farm.value import judged
 
@@ -196,7 +197,7 @@ def _found(caller: Caller) -> Processor:
 
 def _module(wanted: Named) -> ModuleType:
     if wanted.file is None:
-        importlib.invalidate_caches()  # the file may be younger than the last look
+        forget_folders()  # the file may be younger than the last look
         return importlib.import_module(wanted.module)
     if there := sys.modules.get(wanted.file):
         return there

@@ -72,3 +72,16 @@ def _version(path: str) -> _Version:
     except OSError:
         return _Version(0, 0)  # deleted: a change
     return _Version(now.st_mtime_ns, now.st_size)
+
+
+def forget_folders() -> None:
+    """Let the next import find files that are younger than the last one.
+
+    As `importlib.invalidate_caches`, which since Python 3.12 imports fifty modules
+    before it does so: within a task, each may lack a descriptor or an intact disk.
+    """
+    for place, finder in list(sys.path_importer_cache.items()):
+        if finder is None or not os.path.isabs(place):
+            sys.path_importer_cache.pop(place, None)  # it may be a folder by now
+        elif hasattr(finder, "invalidate_caches"):
+            finder.invalidate_caches()

@@ -1,9 +1,10 @@
 # Sourced by run and test, which must work on a fresh clone with nothing but
 # Python 3.11+ and pip. Gives them ROOT (this clone), VENV and `prepare`.
+# VENV and PYTHON may be named from outside: a second venv, for a second Python.
 # shellcheck shell=bash
 
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null && pwd -P)
-VENV=$ROOT/.venv
+VENV=${VENV:-$ROOT/.venv}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 # its advice is about a pip that is ours
 
 # prepare NAME ARGUMENT...: `pip install ARGUMENT...`, unless this was done with
@@ -30,7 +31,7 @@ prepare() (
 make_venv() {
     local python
     python=$(find_python)
-    say "making .venv with $("$python" --version)"
+    say "making ${VENV##*/} with $("$python" --version)"
     if is_usable "$python" ensurepip; then
         "$python" -m venv --clear "$VENV"
     else # as in Debian, where ensurepip is a package of its own

@@ -1,13 +1,17 @@
 """Whether the project's own modules changed since a task imported them."""
 
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from farm.reload import PAUSE, Modules
+from farm.reload import PAUSE, Modules, forget_folders
 
 LONG_AGO = 1_000_000_000  # POSIX seconds
 BEGUN = 1_500_000_000.0  # POSIX seconds: when the importing task began
@@ -133,3 +137,44 @@ def test_two_looks_are_half_a_second_apart(imports: Imports) -> None:
     said += [imports.modules.changed(100.0 + PAUSE)]
 
     assert said == [None, None, str(path)]
+
+
+# -- files that are younger than the last look ---------------------------------------------
+
+
+@pytest.fixture
+def young(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that Python looked into when it was empty, and which seems unchanged."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert find_spec("younger") is None
+    then = tmp_path.stat()
+    (tmp_path / "younger.py").write_text("ANSWER = 42\n")
+    os.utime(tmp_path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert find_spec("younger") is None, "Python believes the time of the folder"
+    yield tmp_path
+    sys.modules.pop("younger", None)
+
+
+def test_a_file_that_is_younger_than_the_last_look_is_found(young: Path) -> None:
+    forget_folders()
+
+    assert import_module("younger").ANSWER == 42
+
+
+def test_a_folder_that_is_younger_than_the_last_look_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "later"))
+    assert find_spec("in_later") is None
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "in_later.py").touch()
+    forget_folders()
+
+    assert find_spec("in_later")
+
+
+def test_to_look_again_imports_nothing() -> None:
+    code = "import sys, farm.reload as r; a = {*sys.modules}; r.forget_folders(); print({*sys.modules} - a)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+    assert done.stdout == b"set()\n"

@@ -28,6 +28,7 @@ import msgspec
 
 from farm.errors import MACHINE, TaskFileError
 from farm.job import Job, run_variables, task_variables, working_folder
+from farm.reload import forget_folders
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 from farm.stop import StoppedAtOnceError, TaskCancelledError
@@ -189,7 +190,7 @@ class CannotImportError(Exception):
 @lru_cache(maxsize=1024)
 def _imported(call: str, root: str) -> Callable[..., object]:
     name, _, path = call.partition(":")
-    importlib.invalidate_caches()  # the file may be younger than the last look
+    forget_folders()  # the file may be younger than the last look
     try:
         found: Any = importlib.import_module(name)
     except (DeadlineError, StoppedAtOnceError, TaskCancelledError):
