@@ -25,7 +25,8 @@ class Events:
     def __init__(self) -> None:
         self._rest: list[bytes] = []  # of the line that has not ended yet
         self._data: list[bytes] = []
-        self._size = 0
+        self._held = 0  # bytes in `_data`, and one for each of its lines
+        self._size = 0  # of the event that has not ended yet
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         """The events that are complete with these bytes."""
@@ -39,13 +40,14 @@ class Events:
         self._rest = [lines.pop()]
         for line in lines:
             yield from self._line(line.removesuffix(b"\r"))
-        self._size = len(self._rest[0]) + sum(map(len, self._data))
+        self._size = len(self._rest[0]) + self._held
 
     def _line(self, line: bytes) -> Iterator[dict[str, Any]]:
         if line.startswith(b"data:"):
             self._data.append(line[5:].removeprefix(b" "))
+            self._held += len(self._data[-1]) + 1
         elif not line:
-            raw, self._data = b"\n".join(self._data), []
+            raw, self._data, self._held = b"\n".join(self._data), [], 0
             if raw.strip() not in _NOTHING:
                 yield _object(raw)
 

@@ -15,6 +15,7 @@ when there is something to complain about.
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import orjson
@@ -33,6 +34,7 @@ class Place(NamedTuple):
 
 NOWHERE = Place(0, 0)
 
+_MOST_COMPARED = 4_000_000  # pairs of letters; a third of a second
 _SHOWN = 60  # characters of a value; more would bury the sentence
 
 _SPACE = re.compile(r"[ \t\r\n]*+")
@@ -117,10 +119,16 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean `retries`?` if one of the known words is close, else ""."""
+    """`, did you mean `retries`?` if one of the known words is close, else "".
+
+    Of many long words only the first are compared: it takes their lengths' product.
+    """
     import difflib  # noqa: PLC0415 - only where something is refused
 
-    close = difflib.get_close_matches(word, list(known), n=1)
+    every = list(known)
+    sizes = accumulate(len(word) * len(other) for other in every)
+    compared = sum(size <= _MOST_COMPARED for size in sizes)
+    close = difflib.get_close_matches(word, every[:compared], n=1)
     return f", did you mean `{close[0]}`?" if close else ""
 
 

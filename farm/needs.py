@@ -6,14 +6,17 @@ that ended otherwise can never hold, so the asker is skipped; an `invalid` one m
 still be corrected, so the asker waits.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain
 
 import msgspec
 
 from farm.errors import TaskFileError
-from farm.pattern import compiled, is_glob
+from farm.pattern import beginning, compiled, is_glob
 from farm.states import Status
 
+_MANY_GLOBS = 10  # beyond so many, ids are put in order to find those that begin alike
 MOST_NAMED = 3  # open needs named in a sentence; the rest is counted
 
 
@@ -82,6 +85,7 @@ class Needs:
         self._status_of = status_of
         self._expanded: dict[str, frozenset[str]] = {}
         self._answers: dict[str, Met | Unmet | Broken] = {}
+        self._in_order: list[str] = []  # all ids, once so many globs were asked about
 
     def ask_again(self) -> None:
         """Read anew how tasks ended."""
@@ -92,11 +96,20 @@ class Needs:
         if not is_glob(need):
             return frozenset((need,))
         if need not in self._expanded:
-            whole = compiled(need).fullmatch
-            found = {i for i in self._tasks if whole(i)}
-            found |= {i for i in self._results if whole(i)}
-            self._expanded[need] = frozenset(found)
+            whole = compiled(need)
+            self._expanded[need] = frozenset(i for i in self._near(need) if whole(i))
         return self._expanded[need]
+
+    def _near(self, glob: str) -> Iterable[str]:
+        """The ids that begin as the glob does: each of many tasks may have its own."""
+        if len(self._expanded) < _MANY_GLOBS:  # to put all in order costs more
+            return chain(self._tasks, self._results)
+        self._in_order = self._in_order or sorted(self._tasks | self._results)
+        start = beginning(glob)
+        low = bisect_left(self._in_order, start)
+        size = len(start)
+        high = bisect_right(self._in_order, start, low, key=lambda i: i[:size])
+        return self._in_order[low:high]
 
     def verdict(self, task_id: str, needs: Sequence[str]) -> Met | Unmet | Broken:
         """Whether a task has what it needs."""

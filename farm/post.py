@@ -10,7 +10,7 @@ was sent. Cancel it like any coroutine.
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +25,7 @@ from farm.trouble import Reply, Trouble
 
 CONNECT = 15.0  # seconds until a connection stands
 SILENCE = 600.0  # seconds between two bytes of an answer; a long one is thought about
-_MOST_BYTES = 64 * 1024 * 1024  # of an answer in one piece
+_MOST_BYTES = 64 * 1024 * 1024  # of an answer, also of one that comes as a stream
 _USER = re.compile("//[^/@ ]*@")  # in an address; a password may be there
 
 
@@ -107,7 +107,7 @@ async def _parts(
     question: Question, response: httpx2.Response, headers: Mapping[str, str]
 ) -> Answer | Trouble:
     events, parts = Events(), question.format.Parts()
-    async for chunk in response.aiter_bytes():
+    async for chunk in _bounded(response):
         for event in events.feed(chunk):
             if _is_error(event):
                 return trouble.in_stream(event, headers, time.time())
@@ -117,13 +117,17 @@ async def _parts(
 
 
 async def _whole(response: httpx2.Response) -> bytes:
-    chunks, size = [], 0
+    return b"".join([chunk async for chunk in _bounded(response)])
+
+
+async def _bounded(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """What comes, in one piece or as a stream; NoAnswerError where it does not end."""
+    size = 0
     async for chunk in response.aiter_bytes():
-        chunks.append(chunk)
         size += len(chunk)
         if size > _MOST_BYTES:
             raise NoAnswerError(f"it has more than {_MOST_BYTES} bytes")
-    return b"".join(chunks)
+        yield chunk
 
 
 def _is_error(body: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Set
 from farm.listing import Listing
 from farm.look import Look, read_look
 from farm.needs import Needs
-from farm.pattern import is_glob, matches
+from farm.pattern import Globs, is_glob
 from farm.project import Project
 from farm.results import Known, Results
 from farm.standing import (
@@ -79,7 +79,7 @@ class Queue:
         self._ready: list[Look] = []  # best last; with some that no longer count
         self._doomed: list[Doomed] = []
         self._needed_by: dict[str, set[str]] = {}
-        self._globs: set[str] = set()  # those among what is needed
+        self._globs = Globs()  # those among what is needed
         self._moved = True  # folders were listed again since all of this was known
         self._tasks: set[str] = set()
         self._named: Set[str] = frozenset()  # results by their names alone
@@ -147,7 +147,7 @@ class Queue:
 
     def _waiters(self, task_id: str) -> set[str]:
         """Tasks that wait for this one, by its id or by a glob."""
-        globs = [glob for glob in self._globs if matches(glob, task_id)]
+        globs = self._globs.that_mean(task_id)
         return set().union(*(self._needed_by.get(n, ()) for n in (task_id, *globs)))
 
     def _reread_waiting(self) -> None:
@@ -202,7 +202,7 @@ class Queue:
 
     def _sort(self, now: float, tick: float, stripe: Stripe) -> None:
         self.waiting, self._doomed, self._needed_by = {}, [], {}
-        self._queued, self._globs = {}, set()
+        self._queued, self._globs = {}, Globs()
         ready = self._ready_among(self._looks.values(), now, tick)
         self._ready = in_order(ready, stripe)[::-1]
 

@@ -16,8 +16,10 @@ import msgspec
 from farm import duration
 from farm.keys import check_provider
 from farm.locate import shown
+from farm.pattern import is_glob
 from farm.refusal import RefusedError
 
+MOST_GLOBS = 1_000  #: among the needs of one task
 MAX_DELAY = 60.0  # seconds between two attempts, where a task says nothing
 
 # -- keys that people write otherwise than `Task` keeps them ----------------------
@@ -182,6 +184,7 @@ def _variable_fault(name: str) -> str | None:
 
 
 def _check_needs(needs: list[str], key: str) -> None:
+    _check_globs(needs, key)
     for number, need in enumerate(needs):
         if need.endswith(".json"):
             message = f"takes ids, without `.json`: write {shown(need[:-5])}"
@@ -193,6 +196,18 @@ def _check_needs(needs: list[str], key: str) -> None:
         else:
             continue
         raise RefusedError((key, number), f"`{key}` {message}")
+
+
+def _check_globs(needs: list[str], key: str) -> None:
+    """Each glob is asked of every task there is; a need that is an id costs nothing."""
+    if len(needs) <= MOST_GLOBS:
+        return
+    globs = [number for number, need in enumerate(needs) if is_glob(need)]
+    if len(globs) > MOST_GLOBS:
+        message = (
+            f"`{key}` holds more than {MOST_GLOBS} globs: name ids, or wider globs"
+        )
+        raise RefusedError((key, globs[MOST_GLOBS]), message)
 
 
 def _check_no_nul(text: str, key: str, inner: str | int | None = None) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from farm import events
 from farm.events import EventError, Events
+from tests.waiting import within_processor_time
 
 JSON_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 OBJECTS = st.lists(st.dictionaries(JSON_TEXT, JSON_TEXT, max_size=3), max_size=6)
@@ -104,3 +105,26 @@ def test_a_line_of_ten_megabytes_is_read_in_small_pieces() -> None:
     pieces = [raw[at : at + 4096] for at in range(0, len(raw), 4096)]
     (event,) = read(*pieces)
     assert len(event["text"]) == 10_000_000
+
+
+def test_lines_without_an_end_cost_no_more_the_more_there_are() -> None:
+    there = Events()
+    with within_processor_time(5):
+        for _ in range(80_000):
+            assert list(there.feed(b"data:\n")) == []
+
+
+def test_lines_without_an_end_are_refused_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "LONGEST", 1000)
+    there = Events()
+    refused = [_refuses(there, b"data:\n") for _ in range(1001)]
+    assert refused.index(True) in range(990, 1001)
+
+
+def _refuses(there: Events, chunk: bytes) -> bool:
+    try:
+        return bool(list(there.feed(chunk)))
+    except EventError:
+        return True

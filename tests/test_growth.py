@@ -20,6 +20,7 @@ from farm import (
     journal,
     listing,
     needs,
+    pattern,
     queue,
     report,
     results,
@@ -83,6 +84,13 @@ def drop_mixed(tasks: Path, size: int) -> None:
         write(tasks, f"ready-{number:06}")
         write(tasks, f"waits-{number:06}", needing(f"ready-{number:06}", "ready-*"))
         write(tasks, f"wrong-{number:06}", b'{"run": "')
+
+
+def drop_own_globs(tasks: Path, size: int) -> None:
+    """Each second task needs the one beside it, by a glob that no other has."""
+    for number in range(size // 2):
+        write(tasks, f"job-{number:06}-a")
+        write(tasks, f"job-{number:06}-b", needing(f"job-{number:06}-[a]"))
 
 
 def limit(name: str) -> Drop:
@@ -164,7 +172,7 @@ def test_a_verb_asks_as_much_of_the_kernel_for_each_of_many_tasks(
 # -- steps of the interpreter ------------------------------------------------------------
 
 
-WORKING = (listing, needs, queue, results, standing)
+WORKING = (listing, needs, pattern, queue, results, standing)
 LOOKING = (crew, journal, report, status)
 DECIDING = {str(module.__file__) for module in (*WORKING, *LOOKING)}
 
@@ -274,10 +282,23 @@ def go_told(course: Course, size: int) -> int:
     return size
 
 
+def go_told_of_each(course: Course, size: int) -> int:
+    """Another worker does the first of each pair, and an event tells of each result."""
+    course.look()
+    for number in range(size // 2):
+        path = Path(course.project.result_path(f"job-{number:06}-a"))
+        path.write_text('{"status": "succeeded"}')
+        course.queue.touch([f"job-{number:06}-a"], 1000.0, 50.0)
+    assert len(course.queue) == size // 2
+    return size
+
+
 COURSES = {
     kind: (drop, go_empty) for kind, drop in WORK.items() if kind != "commands"
 } | {
     "glob": (limit("tasks that need one by a glob"), go_empty),
+    "own globs": (drop_own_globs, go_empty),
+    "own globs told": (drop_own_globs, go_told_of_each),
     "gather": (limit("one that needs all"), go_empty),
     "told": (limit("one that needs all"), go_told),
     "touched": (drop_calls, go_touched),

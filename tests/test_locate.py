@@ -18,6 +18,7 @@ from farm.locate import (
     value_place,
     wide_integer,
 )
+from tests.waiting import within_processor_time
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))  # JSON files are UTF-8
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
@@ -248,3 +249,14 @@ def test_any_bytes_that_are_no_json_have_a_place(raw: bytes) -> None:
         fault = broken_json(raw, error)
         assert fault.line >= 1
         assert fault.column >= 1
+
+
+def test_of_many_long_words_only_some_are_compared() -> None:
+    word, known = "a" * 198 + "b", ["a" * 198 + "c"] * 20_000
+    with within_processor_time(10):
+        assert "did you mean" in did_you_mean(word, known)
+
+
+def test_a_word_that_is_longer_than_all_is_like_none() -> None:
+    with within_processor_time(10):
+        assert did_you_mean("x" * 5_000_000, ["retries", "timeout"]) == ""

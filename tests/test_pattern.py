@@ -1,10 +1,13 @@
 """Globs over task ids."""
 
+import fnmatch
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.pattern import compiled, is_glob, matches
+from farm.pattern import Globs, beginning, compiled, is_glob, matches
+from tests.waiting import within_processor_time
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,13 @@ from farm.pattern import compiled, is_glob, matches
         ("*", "two\nlines"),
         ("[a-]", "-"),
         ("[^a]", "^"),
+        ("a**/z", "az"),
+        ("a**b*c", "a/b/bc"),
+        ("*a*/b*/c*", "xax/bx/cx"),
+        ("**/a*b/**/c", "x/aab/x/y/c"),
+        ("**/a/**", "x/a/b"),
+        ("**a**b**", "x/a/x/b/x"),
+        ("[]-a]", "^"),
     ],
 )
 def test_a_glob_matches(glob: str, task_id: str) -> None:
@@ -64,6 +74,10 @@ def test_a_glob_matches(glob: str, task_id: str) -> None:
         ("a.b", "axb"),
         ("**/z", "az"),
         ("", "a"),
+        ("a**b*c", "a/b/b/c"),
+        ("**/a*b/**/c", "x/ab/xc"),
+        ("*a*/b*", "xa/x/b"),
+        ("[z-a]", "b"),
     ],
 )
 def test_a_glob_does_not_match(glob: str, task_id: str) -> None:
@@ -98,3 +112,52 @@ def test_a_text_that_is_no_glob_matches_only_itself(text: str) -> None:
 def test_two_stars_match_everything(task_id: str) -> None:
     assert matches("**", task_id)
     assert matches("*", task_id) is ("/" not in task_id)
+
+
+#: what goes back to try another way needs for ever to say no to this
+MANY = "a" * 60
+NEARLY = [
+    ("*a" * 12 + "b", MANY),
+    ("*a" * 40 + "*b", MANY),
+    ("**a" * 20 + "b", MANY),
+    ("**/*a" * 20 + "b", "/".join(MANY)),
+    ("**/a/" * 20 + "b", "/".join(MANY)),
+    ("**a*" * 20 + "b", "/".join(MANY)),
+    ("a**/" * 20 + "b", "/".join(MANY)),
+    ("*?" * 30 + "b", MANY),
+    ("*[a-z]" * 30 + "b", MANY),
+    ("*" * 5_000 + "b", MANY),
+    ("[" * 200_000, MANY),
+    ("[!" * 100_000, MANY),
+    ("?" * 200_000, MANY),
+    ("**/" * 50_000 + "b", MANY),
+]
+
+
+@pytest.mark.parametrize(("glob", "task_id"), NEARLY, ids=range(len(NEARLY)))
+def test_a_glob_that_nearly_matches_costs_no_more_than_any(
+    glob: str, task_id: str
+) -> None:
+    with within_processor_time(10):
+        assert not matches(glob, task_id)
+
+
+@given(st.text("ab*?[]!-^.", max_size=10), st.text("ab-.^", max_size=10))
+def test_without_folders_a_glob_is_what_the_standard_library_takes_it_for(
+    glob: str, name: str
+) -> None:
+    assert matches(glob, name) is fnmatch.fnmatchcase(name, glob)
+
+
+@given(st.text("ab/*?[", max_size=8), st.text("ab/", max_size=8))
+def test_globs_are_found_by_how_they_begin(glob: str, task_id: str) -> None:
+    known = Globs()
+    for one in (glob, "x*", f"{task_id}x*", "*"):
+        known.add(one)
+
+    found = known.that_mean(task_id)
+
+    assert (glob in found) is matches(glob, task_id)
+    assert "x*" not in found
+    if glob in found:
+        assert task_id.startswith(beginning(glob))

@@ -258,3 +258,13 @@ def test_a_call_can_be_cancelled_and_its_client_goes_on(
             return await post(http, make(messages))
 
     assert answer(asyncio.run(go())).text == "echo: hello ☃"
+
+
+@pytest.mark.parametrize("form", BOTH)
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_without_an_end_is_none_however_it_comes(
+    make: Make, form: ModuleType, *, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.post._MOST_BYTES", 100)
+    found = trouble(ask(make(form, stream=stream)))
+    assert "it has more than 100 bytes" in found.message

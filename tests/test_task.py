@@ -512,3 +512,11 @@ def test_the_schema_says_what_a_file_may_say(key: str, types: list[str | None]) 
 
 def test_the_schema_is_json() -> None:
     assert orjson.loads(msgspec.json.encode(task_schema())) == task_schema()
+
+
+def test_a_task_may_need_any_number_of_ids_but_not_of_globs() -> None:
+    ids = [f"part-{number}" for number in range(20_000)]
+    globs = [f"*-{number}" for number in range(1_000)]
+    assert len(parsed(run="make", needs=ids + globs).needs) == 21_000
+    with pytest.raises(TaskFileError, match="holds more than 1000 globs"):
+        parsed(run="make", needs=[*ids, *globs, "*-x"])
