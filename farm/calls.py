@@ -128,7 +128,8 @@ class _Calls:
             if isinstance(item, Doomed):
                 pipe.try_to_end(worker, item)
             elif item.look.id in self._claims:
-                worker.queue.refused(item.look.id, time.monotonic())  # by us
+                by_us = (item.look.id, time.time(), time.monotonic())
+                worker.queue.refused(*by_us)
             elif pipe.http_agent(worker.settings, item) != self._agent:
                 self._pass_over(item)
             elif self._may_overtake(item):
@@ -160,7 +161,7 @@ class _Calls:
             return
         tick = time.monotonic()
         if _somebody_runs(self._worker, item):
-            self._worker.queue.refused(item.look.id, tick)
+            self._worker.queue.refused(item.look.id, time.time(), tick)
             return
         self._overtaken = item
         self._overtaken_since = min(self._overtaken_since, tick)

@@ -237,6 +237,14 @@ def default_name(who: Identity) -> str:
     return f"{host}-{who.pid}-{os.urandom(2).hex()}"
 
 
+def was_born_in(who: Identity, name: str) -> bool:
+    """Whether a worker of this default name is, or was, the one of this process.
+
+    A worker that starts afresh in its process only has new digits at the end.
+    """
+    return name.rpartition("-")[0] == default_name(who).rpartition("-")[0]
+
+
 def check_name(name: str) -> None:
     """Raise UsageError if a worker's name could be mistaken in a file's name."""
     if not name or _ODD.search(name) or len(name) > LONGEST_NAME:

@@ -40,7 +40,7 @@ def report(worker: Worker, ending: Ending) -> None:
 
 def _learn(worker: Worker, ending: Ending) -> None:
     if ending.end is End.FENCED:  # perhaps by nobody's result: its ledger was deleted
-        worker.queue.forget(ending.id)
+        worker.queue.forget(ending.id, time.monotonic())
         return
     again = ending.until if ending.end is End.RETRY else None
     worker.queue.ended(ending.id, again, time.time(), time.monotonic())
@@ -62,10 +62,10 @@ class mishaps:  # noqa: N801 - used as a function; a generator takes four times 
         worker, task_id = self._worker, self._task_id
         if isinstance(error, LedgerError):
             worker.say(str(error))
-            worker.queue.block(task_id, str(error), time.monotonic())
+            worker.queue.block(task_id, str(error), time.time(), time.monotonic())
         elif isinstance(error, OSError):
             rest(worker, f"{task_id}: {error.strerror}", type(error).__name__)
-            worker.queue.forget(task_id)
+            worker.queue.forget(task_id, time.monotonic())
         else:
             return False
         return True
@@ -95,7 +95,7 @@ def conclude(worker: Worker, item: Doomed) -> Ending | None:
     """A task that can only end: skipped, or invalid."""
     look = item.look
     if item.status is Status.SKIPPED and not worker.queue.still_doomed(look):
-        worker.queue.forget(look.id)
+        worker.queue.forget(look.id, time.monotonic())
         return None
     held = claim.hold(worker.project, worker.holder, look.id, time.time())
     if isinstance(held, Refused):
@@ -107,7 +107,7 @@ def conclude(worker: Worker, item: Doomed) -> Ending | None:
                 worker.desk, held, item.status, item.error, look.sha256
             )
         claim.let_go(worker.project, held)
-    worker.queue.forget(look.id)
+    worker.queue.forget(look.id, time.monotonic())
     return None
 
 
@@ -115,7 +115,7 @@ def take(worker: Worker, item: Ready) -> Claim | Ending | None:
     """Claim a task that is ready; its end if its past says it, None if it is refused."""
     look = item.look
     if not worker.queue.still_ready(look):
-        worker.queue.forget(look.id)
+        worker.queue.forget(look.id, time.monotonic())
         return None
     now = time.time()
     if worker.queue.waits_for_key(look, now):
@@ -131,12 +131,11 @@ def take(worker: Worker, item: Ready) -> Claim | Ending | None:
 
 
 def _refused(worker: Worker, task_id: str, refused: Refused) -> None:
+    now, tick = time.time(), time.monotonic()
     if refused.reason in (Reason.FINAL, Reason.GONE, Reason.CHANGED):
-        worker.queue.forget(task_id)
-    elif refused.reason is Reason.DELAYED:
-        worker.queue.refused(task_id, time.monotonic(), refused.until)
+        worker.queue.forget(task_id, tick)
     else:
-        worker.queue.refused(task_id, time.monotonic())
+        worker.queue.refused(task_id, now, tick, refused.until)
 
 
 def run(worker: Worker, taken: Claim) -> Outcome:

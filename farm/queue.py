@@ -3,8 +3,9 @@
     queue.refresh(...)    look at the folder: names, then the files that are new
     queue.touch(...)      look at a few ids at once, because an event named them
     queue.next()          the best task to try: Ready, Doomed, or None
-    queue.refused(...)    a claim came back: remember until when (`block`: until
-                          people mend it; `forget`: look anew)
+    queue.refused(...)    a claim came back: remember when to look again (`block`: when
+                          people have done something; `forget`: read it anew)
+    queue.look_again(...) those whose time has come are tried once more
     queue.ended(...)      one of ours ended: what needed it may be ready
 
 Everything here is decided before a ledger is opened, so tasks that wait leave no
@@ -97,6 +98,7 @@ class Queue:
         self._moved |= self._listing.refresh()
         moved = self._moved
         self._judge.look(now, tick)
+        self._judge.refused.take_due(tick)  # all get their places below
         if moved:
             self._tasks, self._named = self._listing.tasks(), self._listing.results()
         self._results = self._ends.refresh(self._named)
@@ -129,7 +131,7 @@ class Queue:
         self._judge.look(now, tick)
         waiters, fresh = set(), False
         for task_id in ids:
-            self.forget(task_id)
+            self._forget(task_id)
             self._ends.forget(task_id)
             if self._ends.counts(task_id):
                 self._results.add(task_id)
@@ -157,7 +159,7 @@ class Queue:
             if look is None:
                 continue
             if self._project.task_signature(task_id) != look.signature:
-                self.forget(task_id)
+                self._forget(task_id)
 
     def _find_unread(self, stripe: Stripe, *, whole: bool) -> None:
         """Which files are to be read; unless `whole`, only what may have changed."""
@@ -169,7 +171,7 @@ class Queue:
         open_ids = asked - self._results
         for task_id in [i for i in self._looks if i not in open_ids]:
             if whole or task_id in asked:
-                self.forget(task_id)
+                self._forget(task_id)
         own, others = self._split(open_ids - self._looks.keys(), stripe)
         self._unread = own if whole else self._unread + own
         self._others = others if whole else self._others + others
@@ -275,7 +277,7 @@ class Queue:
         """
         if self._stripe.owns(task_id) or not self._ends.counts(task_id):
             return False
-        self.forget(task_id)
+        self._forget(task_id)
         return True
 
     def _counts(self, look: Look) -> bool:
@@ -377,30 +379,64 @@ class Queue:
     def outlook(self) -> Outlook:
         """What is to come; meaningful when `next` gives None."""
         timed = [i for i, w in self.waiting.items() if w.until is not None]
-        held = self._judge.held & set(timed)
+        held = self._judge.refused.held & set(timed)
         stuck = {i: w for i, w in self.waiting.items() if w.until is None}
         return Outlook(len(timed) > len(held), bool(held), stuck)
 
     def due(self) -> float | None:
-        """POSIX seconds at which something becomes ready by time alone."""
-        return min((w.until for w in self.waiting.values() if w.until), default=None)
+        """POSIX seconds at which something becomes ready by time alone.
+
+        A lock may be refused again: of that `next_look` tells.
+        """
+        held = self._judge.refused.held
+        untils = [w.until for i, w in self.waiting.items() if w.until and i not in held]
+        return min(untils, default=None)
+
+    @property
+    def next_look(self) -> float | None:
+        """Monotonic seconds at which a task whose claim was refused is looked at."""
+        return self._judge.refused.next_look
 
     def held(self) -> list[str]:
         """Ids whose lock was refused at the last try."""
-        return list(self._judge.held)
+        return list(self._judge.refused.held)
 
     # -- learning ------------------------------------------------------------
 
-    def refused(self, task_id: str, tick: float, until: float = 0.0) -> None:
-        """A claim was refused: held by somebody, or delayed until POSIX `until`."""
+    def refused(
+        self, task_id: str, now: float, tick: float, until: float = 0.0
+    ) -> None:
+        """A claim was refused: another process holds it, or it waits until `until`."""
         if until:
-            self._judge.delay(task_id, self.sha256_of(task_id), until)
+            self._judge.delay(task_id, self.sha256_of(task_id), until, now, tick)
         else:
             self._judge.hold(task_id, tick)
+        self._place({task_id}, now, tick)
 
-    def block(self, task_id: str, sentence: str, tick: float) -> None:
-        """It cannot be claimed until somebody mends what the sentence says."""
+    def block(self, task_id: str, sentence: str, now: float, tick: float) -> None:
+        """It cannot be claimed until people do what the sentence says."""
         self._judge.block(task_id, sentence, tick)
+        self._place({task_id}, now, tick)
+
+    def forget(self, task_id: str, tick: float) -> None:
+        """Its file or its result is not what we thought: it is read again soon."""
+        self._forget(task_id)
+        self._judge.doubt(task_id, tick)
+
+    def freed(self, task_id: str, now: float, tick: float) -> None:
+        """Its lock is free now: it is tried at once."""
+        self._judge.refused.forget(task_id)
+        self._take_up({task_id}, now, tick)
+
+    def look_again(self, now: float, tick: float) -> None:
+        """Give those whose claim was refused their places again, when it is time."""
+        self._take_up(self._judge.refused.take_due(tick), now, tick)
+
+    def _take_up(self, ids: set[str], now: float, tick: float) -> None:
+        known = ids & self._looks.keys()
+        self._place(known, now, tick)
+        if ids - known:
+            self.touch(sorted(ids - known), now, tick)
 
     def doubt_empty(self) -> None:
         """Ask every result for its size; one that is empty counts no more at a look."""
@@ -409,9 +445,9 @@ class Queue:
     def ended(self, task_id: str, until: float | None, now: float, tick: float) -> None:
         """One of ours ended; with a time it runs again then, else it is final."""
         ran = self.sha256_of(task_id)
-        self.forget(task_id)
+        self._forget(task_id)
         if until is not None:
-            self._judge.delay(task_id, ran, until)
+            self._judge.delay(task_id, ran, until, now, tick)
             return
         self._results.add(task_id)
         self._ends.forget(task_id)
@@ -422,8 +458,8 @@ class Queue:
             self._judge.needs.ask_again()
             self._place(self._stirred(waiters, task_id), now, tick)
 
-    def forget(self, task_id: str) -> None:
-        """Its file or its result is not what we thought: look anew."""
+    def _forget(self, task_id: str) -> None:
+        """Read it anew at the next look."""
         self._anew.add(task_id)
         self._looks.pop(task_id, None)
         self._judge.forget(task_id)

@@ -24,6 +24,7 @@ from farm import life, process, processor
 from farm.child import signal_name
 from farm.health import WorkerHealthState
 from farm.life import LifeLock
+from farm.process import Identity
 from farm.project import Project
 from farm.words import plain
 
@@ -47,7 +48,7 @@ class SessionSlot:
         self._number = f"{session}/{state.worker_id}"
         self._popen: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
-        self._prefix = ""  # of its worker's name, also when that starts afresh
+        self._who: Identity | None = None  # its process
         self._due = float("inf")  # monotonic; it is to be born, or to have ended
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
 
@@ -86,8 +87,7 @@ class SessionSlot:
             self.trouble = f"cannot be started: {error.strerror}"
             return
         self._popen, self._pidfd = popen, os.pidfd_open(popen.pid)
-        who = msgspec.structs.replace(process.identify(), pid=popen.pid)
-        self._prefix = _without_digits(life.default_name(who))
+        self._who = msgspec.structs.replace(process.identify(), pid=popen.pid)
 
     def has_ended(self) -> bool:
         """Whether its process is gone, and another may follow."""
@@ -103,7 +103,7 @@ class SessionSlot:
 
     def ran(self, worker: str) -> bool:
         """Whether a worker of this name is, or was, the one in this slot."""
-        return bool(self._prefix) and _without_digits(worker) == self._prefix
+        return self._who is not None and life.was_born_in(self._who, worker)
 
     def spend(self, now: float) -> None:
         """Its worker failed a task, and will end by itself (`farm.processor`)."""
@@ -147,8 +147,3 @@ class SessionSlot:
         """Reap what has ended, and give all back."""
         self.reap()
         self._said.close()
-
-
-def _without_digits(worker: str) -> str:
-    """A worker's name without the digits that are new at each start."""
-    return worker.rpartition("-")[0]

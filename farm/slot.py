@@ -17,6 +17,8 @@ import sys
 from contextlib import suppress
 from enum import Enum
 
+import msgspec
+
 from farm import disk, life, process
 from farm.child import signal_name
 from farm.config import Settings
@@ -29,6 +31,7 @@ from farm.health import (
     restart_delay,
     write_health,
 )
+from farm.process import Identity
 from farm.project import Project
 from farm.words import plain
 
@@ -52,6 +55,7 @@ class Slot:
         self.start_at = 0.0
         self._project = project
         self._settings = settings
+        self._who: Identity | None = None  # its process, as names of workers have it
         self._log = project.slot_log_path(number)
         self._vital = Vital()
         self._looked_at = 0.0  # at the vitals, last
@@ -91,6 +95,7 @@ class Slot:
         finally:
             os.close(log)
         self.name, self._asked_at = None, None
+        self._who = msgspec.structs.replace(process.identify(), pid=self.popen.pid)
         self._vital = Vital(beat_at=now, busy_at=now)
         self._looked_at = now
         self._oom_kills = self._oom_looked = process.oom_kills()
@@ -100,6 +105,14 @@ class Slot:
         self.leaving = True
         if self.popen is not None:
             self.popen.terminate()
+
+    def has_ended(self) -> bool:
+        """Whether its process is gone and was not reaped yet."""
+        return self.popen is not None and self.popen.poll() is not None
+
+    def ran(self, worker: str) -> bool:
+        """Whether a worker of this name is, or was, the one in this slot's process."""
+        return self._who is not None and life.was_born_in(self._who, worker)
 
     def reap(self, now: float, *, is_last: bool) -> tuple[SlotEnd, str] | None:
         """Whether its process ended, and a sentence; None while it runs."""

@@ -22,14 +22,13 @@ from farm.look import Look, fault_error
 from farm.needs import Broken, Needs, Unmet, circle_fault, circles
 from farm.pattern import is_glob
 from farm.project import Project
+from farm.refused import BLOCKED_PAUSE, LOOK_AGAIN, Again, Obstacle, RefusedClaims
 from farm.result import Error
 from farm.states import Status
 from farm.task import Task
 
 SETTLE = 2.0  # seconds that a refused file must stand still
-BLOCKED_PAUSE = 30.0  # seconds between two tries at a task that only people can free
 CLOCK_STEP = 1.0  # seconds; a clock that moved further by itself was set
-LOOK_AGAIN = 1.0  # seconds; how soon a held task is tried again
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -131,11 +130,8 @@ class Judge:
         self._control = Control(project)
         self._orders = Orders()
         self._cycles: dict[str, list[str]] = {}
-        # id -> digest, POSIX seconds: other bytes do not wait for these
-        self._delayed: dict[str, tuple[str | None, float]] = {}
-        self._held: dict[str, float] = {}  # id -> tick of the refusal
+        self.refused = RefusedClaims()  #: and when each is looked at again
         self._still: dict[str, tuple[Any, float]] = {}  # id -> signature, since tick
-        self._blocked: dict[str, tuple[str, float]] = {}  # id -> sentence, since tick
         self._epoch = 0.0  # POSIX seconds at tick 0, as of the last look
 
     # -- learning ------------------------------------------------------------
@@ -148,7 +144,7 @@ class Judge:
         """
         was_set = abs(now - tick - self._epoch) > CLOCK_STEP
         if was_set or self._control.moved():
-            self._delayed = {}
+            self.refused.forget_delays()
         self._epoch = now - tick
         self._orders = self._control.read()
 
@@ -159,17 +155,25 @@ class Judge:
         for circle in circles({i: n for i, n in wanted.items() if n}, self.needs):
             self._cycles |= dict.fromkeys(circle, circle)
 
-    def delay(self, task_id: str, sha256: str | None, until: float) -> None:
+    def delay(
+        self, task_id: str, sha256: str | None, until: float, now: float, tick: float
+    ) -> None:
         """These bytes of it may not run again before POSIX `until`."""
-        self._delayed[task_id] = (sha256, until)
+        at = tick + until - now
+        self.refused.add(task_id, Again(Obstacle.DELAYED, at, sha256, until))
 
     def hold(self, task_id: str, tick: float) -> None:
-        """Somebody had its lock at this moment."""
-        self._held[task_id] = tick
+        """Another process had its lock at this moment."""
+        self.refused.add(task_id, Again(Obstacle.HELD, tick + LOOK_AGAIN))
 
     def block(self, task_id: str, sentence: str, tick: float) -> None:
-        """It cannot be claimed until somebody mends what the sentence says."""
-        self._blocked[task_id] = (sentence, tick)
+        """It cannot be claimed until people do what the sentence says."""
+        at = tick + BLOCKED_PAUSE
+        self.refused.add(task_id, Again(Obstacle.BLOCKED, at, sentence=sentence))
+
+    def doubt(self, task_id: str, tick: float) -> None:
+        """What was read of it is not true any more: it is read again soon."""
+        self.refused.add(task_id, Again(Obstacle.CHANGED, tick + LOOK_AGAIN))
 
     def give_up(self, task_id: str) -> None:
         """It waits for no key any more: it was put off for too long."""
@@ -178,9 +182,8 @@ class Judge:
     def forget(self, task_id: str) -> None:
         """Its file or its result is not what we thought."""
         self._given_up.discard(task_id)
-        self._held.pop(task_id, None)
         self._still.pop(task_id, None)
-        self._delayed.pop(task_id, None)
+        self.refused.forget(task_id)
 
     # -- asking --------------------------------------------------------------
 
@@ -194,11 +197,6 @@ class Judge:
         return self._orders.drain
 
     @property
-    def held(self) -> Set[str]:
-        """Ids whose lock was refused at the last try."""
-        return self._held.keys()
-
-    @property
     def refused_files(self) -> Set[str]:
         """Ids whose file is refused, as of the last look."""
         return self._still.keys()
@@ -207,6 +205,9 @@ class Judge:
 
     def standing(self, look: Look, now: float, tick: float) -> Standing:
         """Where it stands now; `now` and `tick` are as in `look`."""
+        again = self.refused.of(look.id, tick)
+        if again is not None and (waiting := _kept_away(again, now, tick)):
+            return waiting
         if look.fault is not None or look.id in self._cycles:
             return self._refused_file(look, now, tick)
         self._still.pop(look.id, None)
@@ -214,7 +215,7 @@ class Judge:
             order = cancel_name(look.id)
             error = Error("cancelled", f"cancelled by .farm/control/{order}")
             return Doomed(look, Status.CANCELLED, error)
-        by_people, by_time = self._by_people(look, tick), self._by_time(look, now, tick)
+        by_people, by_time = self._by_people(look), self._by_time(look, again, now)
         standing = by_people or by_time or self.by_needs(look)
         if isinstance(standing, Ready):
             return self.by_keys(look, now) or standing
@@ -228,22 +229,17 @@ class Judge:
             return None  # its claim says how it ends
         return self._put_off(look.task, now)
 
-    def _by_people(self, look: Look, tick: float) -> Waiting | None:
-        if file := self._orders.holds(look.id):
-            return Waiting(f"paused by .farm/control/{file}")
-        sentence, since = self._blocked.get(look.id, ("", 0.0))
-        return Waiting(sentence) if sentence and tick - since < BLOCKED_PAUSE else None
+    def _by_people(self, look: Look) -> Waiting | None:
+        file = self._orders.holds(look.id)
+        return Waiting(f"paused by .farm/control/{file}") if file else None
 
-    def _by_time(self, look: Look, now: float, tick: float) -> Waiting | None:
+    @staticmethod
+    def _by_time(look: Look, again: Again | None, now: float) -> Waiting | None:
         not_before = look.task.not_before if look.task else None
         if not_before is not None and not_before > now:
             return Waiting("not before its time", not_before)
-        sha256, until = self._delayed.get(look.id, (None, 0.0))
-        if sha256 == look.sha256 and until > now:
-            return Waiting("its next attempt has its time", until)
-        held = self._held.get(look.id)
-        if held is not None and tick - held < LOOK_AGAIN:
-            return Waiting("somebody holds it", now + LOOK_AGAIN - (tick - held))
+        if again is not None and again.sha256 == look.sha256 and again.until > now:
+            return Waiting("its next attempt has its time", again.until)
         return None
 
     def by_needs(self, look: Look) -> Standing:
@@ -279,3 +275,12 @@ class Judge:
         cycle = self._cycles[look.id]
         files = {i: register.sha256(self._project, i) or "" for i in cycle}
         return fault_error(circle_fault(cycle), where, files)
+
+
+def _kept_away(again: Again, now: float, tick: float) -> Waiting | None:
+    """A refusal that goes before all else: whatever is to be done needs the lock."""
+    if again.obstacle is Obstacle.HELD:
+        return Waiting("another worker is running it", now + again.at - tick)
+    if again.obstacle is Obstacle.BLOCKED:
+        return Waiting(again.sentence)
+    return None

@@ -48,6 +48,8 @@ SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
 SMALL = 1_000  # files; a folder with more is first looked at when its workers are
 FIRST_LOOK = 5.0  # ... so many seconds old, as they look at it themselves,
 BUSY_LOOK = 10.0  # ... or so many while tasks end; a live screen is not to stay empty
+#: endings that do not show that a worker can do its work: it ran nothing, or could not
+_NOT_ITS_WORK = (Why.FAULT, Why.LOST, None)
 LAST_PATIENCE = 5.0  # seconds beyond the grace, before workers are killed
 
 
@@ -92,6 +94,7 @@ class Supervisor:
         self._looks = Looks(now + BUSY_LOOK * waits, now + FIRST_LOOK * waits)
         self._sweep_due = self._vitals_due = self._trim_due = 0.0
         self._traces: tuple[int, ...] = ()  # as of the last look
+        self._untold: list[Entry] = []  # what was heard and not said yet
         self._moves = False  # tasks ended at the last tick
         self._heard = False  # ... or since the last look
         self._counted: set[str] = set()  # those that ended since then for good
@@ -183,6 +186,8 @@ class Supervisor:
         self._trouble = troubles[0] if troubles else ""
 
     def _reap(self, slot: Slot, now: float) -> None:
+        if slot.has_ended():
+            self._hear()  # what it did counts before it is judged by its death
         ended = slot.reap(now, is_last=self.stop.soon)
         if ended is None:
             return
@@ -237,12 +242,18 @@ class Supervisor:
         if sentence := slot.look_after(now, oom_kills):
             self._screen.event(sentence)
 
-    def _say_what_ended(self) -> None:
+    def _hear(self) -> None:
+        """Take in what workers wrote: who did its work is well, and all of it is told."""
         entries = [entry for entry in self._journal.poll() if entry.is_ending]
-        well = {entry.worker for entry in entries if entry.why is not Why.FAULT}
+        self._untold += entries
+        well = {entry.worker for entry in entries if entry.why not in _NOT_ITS_WORK}
         for slot in self._slots:
-            if slot.name in well:
+            if any(slot.ran(worker) for worker in well):
                 slot.state.record_success()
+
+    def _say_what_ended(self) -> None:
+        self._hear()
+        entries, self._untold = self._untold, []
         self._moves = bool(entries)
         self._heard = self._heard or self._moves
         if entries:

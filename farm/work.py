@@ -123,6 +123,8 @@ def idle(worker: Worker) -> None:
             _watch(worker)
             worker.refresh()  # what came before the watch began was no event
             return  # ... and may be all that was left: look before the sleep
+        if len(worker.queue):
+            return  # what was rescued just now
         rung = worker.stop.bell.wait(_patience(worker))
         _learn(worker, rung=rung)
     except OSError as error:
@@ -132,7 +134,7 @@ def idle(worker: Worker) -> None:
 def _rescue(worker: Worker) -> None:
     for task_id in worker.queue.held():
         if rescue.rescue(worker.project, worker.holder, task_id):
-            worker.queue.forget(task_id)  # its lock is free now: try it at once
+            worker.queue.freed(task_id, time.time(), time.monotonic())
     _give_up(worker)
     tick = time.monotonic()
     if tick >= worker.sweep_due:
@@ -161,10 +163,11 @@ def _learn(worker: Worker, *, rung: bool) -> None:
     changes = worker.watcher.take()
     if changes.everything:  # folders came or went, say: the next watch is of what is
         worker.stop_watching()
-    elif not rung:
+    elif not rung and worker.sleep_is_over():
         worker.refresh()
     elif changes.ids:
         worker.queue.touch(sorted(changes.ids), time.time(), time.monotonic())
+    worker.queue.look_again(time.time(), time.monotonic())
 
 
 def _watch(worker: Worker) -> None:
@@ -178,5 +181,10 @@ def _watch(worker: Worker) -> None:
 
 def _patience(worker: Worker) -> float:
     """Seconds that an idle worker may sleep if nothing wakes it."""
-    longest, due = worker.longest_sleep(), worker.queue.due()
-    return longest if due is None else max(0.0, min(longest, due - time.time()))
+    due, next_look = worker.queue.due(), worker.queue.next_look
+    patience = worker.longest_sleep()
+    if due is not None:
+        patience = min(patience, due - time.time())
+    if next_look is not None:
+        patience = min(patience, next_look - time.monotonic())
+    return max(0.0, patience)

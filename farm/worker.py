@@ -271,7 +271,11 @@ class Worker:
         age = time.monotonic() - self.listed_at
         if age <= max(REFRESH_EVERY, REFRESH_SHARE * self.listing_took):
             return False
-        if not self.watching or age > self.longest_sleep():
+        return not self.watching or self.sleep_is_over()
+
+    def sleep_is_over(self) -> bool:
+        """Whether an idle worker must look at the whole folder, whatever events tell."""
+        if time.monotonic() - self.listed_at >= self.longest_sleep():
             return True
         due = self.queue.due()  # while we watch, nothing else comes without an event
         return due is not None and due <= time.time()

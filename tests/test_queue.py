@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from farm import register
 from farm.journal import Entry, Journal
 from farm.project import Project
 from farm.queue import LOOK_AHEAD, Queue
+from farm.refused import BLOCKED_PAUSE, LOOK_AGAIN
 from farm.standing import (
-    BLOCKED_PAUSE,
-    LOOK_AGAIN,
     SETTLE,
     Doomed,
     Ready,
@@ -267,7 +267,7 @@ def test_a_retry_waits_for_its_time(
 ) -> None:
     folder.drop("a")
     folder.look()
-    folder.queue.refused("a", TICK, until=NOW + 10)
+    folder.queue.refused("a", NOW, TICK, until=NOW + 10)
 
     assert folder.look(NOW + later, TICK + later) == ready
 
@@ -277,7 +277,7 @@ def test_when_the_clock_is_set_the_ledgers_are_asked_who_must_wait(
 ) -> None:
     folder.drop("a")
     folder.look()
-    folder.queue.refused("a", TICK, until=NOW + 10)
+    folder.queue.refused("a", NOW, TICK, until=NOW + 10)
 
     assert folder.look(NOW - 7200, TICK + 1) == ["a"]
 
@@ -285,21 +285,104 @@ def test_when_the_clock_is_set_the_ledgers_are_asked_who_must_wait(
 def test_a_held_task_is_tried_again_a_second_later(folder: Folder) -> None:
     folder.drop("a")
     folder.look()
-    folder.queue.refused("a", TICK)
+    folder.queue.refused("a", NOW, TICK)
     at_once = folder.look(tick=TICK)
     held = (folder.why("a"), folder.queue.held(), folder.queue.outlook())
     later = folder.look(tick=TICK + LOOK_AGAIN)
 
     assert (at_once, later) == ([], ["a"])
-    assert held[:2] == ("somebody holds it", ["a"])
+    assert held[:2] == ("another worker is running it", ["a"])
     assert held[2].held
     assert not held[2].timed
+
+
+REFUSED: dict[str, Callable[[Queue], object]] = {
+    "held": lambda queue: queue.refused("a", NOW, TICK),
+    "delayed": lambda queue: queue.refused("a", NOW, TICK, until=NOW + 10),
+    "blocked": lambda queue: queue.block("a", "move it away", NOW, TICK),
+    "changed": lambda queue: queue.forget("a", TICK),
+    "failed": lambda queue: queue.ended("a", NOW + 10, NOW, TICK),
+}
+
+
+@pytest.mark.parametrize("refuse", REFUSED.values(), ids=REFUSED)
+def test_whatever_refuses_a_claim_it_is_known_when_to_look_again(
+    folder: Folder, refuse: Callable[[Queue], object]
+) -> None:
+    folder.drop("a")
+    folder.look()
+    folder.queue.next()
+    refuse(folder.queue)
+    at = folder.queue.next_look
+    folder.queue.look_again(NOW, TICK)
+    too_early = folder.queue.ready_ids()
+    assert at is not None
+    folder.queue.look_again(NOW + at - TICK, at)
+
+    assert too_early == []
+    assert folder.queue.ready_ids() == ["a"]
+    assert folder.queue.next_look is None
+
+
+@pytest.mark.parametrize("refuse", REFUSED.values(), ids=REFUSED)
+def test_a_task_that_ended_is_not_looked_at_again(
+    folder: Folder, refuse: Callable[[Queue], object]
+) -> None:
+    folder.drop("a")
+    folder.look()
+    refuse(folder.queue)
+    folder.result("a")
+    folder.queue.touch(["a"], NOW, TICK)
+    folder.queue.look_again(NOW + 100, TICK + 100)
+
+    assert folder.queue.ready_ids() == []
+    assert folder.queue.next_look is None
+
+
+@pytest.mark.parametrize("bad", ["not JSON", "cancelled"])
+def test_what_can_only_end_waits_as_well_while_another_holds_it(
+    folder: Folder, bad: str
+) -> None:
+    if bad == "cancelled":
+        folder.drop("a")
+        folder.order("cancel-a")
+    else:
+        folder.write("a", bad)
+        folder.look()
+    first = folder.look(tick=TICK + SETTLE)
+    folder.queue.next()
+    folder.queue.refused("a", NOW, TICK + SETTLE)
+
+    assert first == ["a"]
+    assert folder.queue.next() is None
+    assert folder.look(tick=TICK + SETTLE + LOOK_AGAIN) == ["a"]
+
+
+def test_what_many_refused_one_after_the_other_is_one_look(folder: Folder) -> None:
+    for task_id in ("a", "b"):
+        folder.drop(task_id)
+    folder.look()
+    folder.queue.refused("a", NOW, TICK)
+    folder.queue.refused("b", NOW, TICK + 0.05)
+    folder.queue.look_again(NOW, TICK + LOOK_AGAIN)
+
+    assert sorted(folder.queue.ready_ids()) == ["a", "b"]
+
+
+def test_a_task_whose_lock_was_freed_is_tried_at_once(folder: Folder) -> None:
+    folder.drop("a")
+    folder.look()
+    folder.queue.next()
+    folder.queue.refused("a", NOW, TICK)
+    folder.queue.freed("a", NOW, TICK)
+
+    assert folder.queue.ready_ids() == ["a"]
 
 
 def test_other_bytes_do_not_wait_for_the_delay_of_the_old_ones(folder: Folder) -> None:
     folder.drop("a")
     folder.look()
-    folder.queue.refused("a", TICK, until=NOW + 1000)
+    folder.queue.refused("a", NOW, TICK, until=NOW + 1000)
     before = folder.look()
     folder.drop("a", labels=["new"])
 
@@ -788,7 +871,7 @@ def test_a_blocked_task_waits_with_its_sentence_and_is_tried_again(
 ) -> None:
     folder.drop("a")
     folder.look()
-    folder.queue.block("a", "move it away", TICK)
+    folder.queue.block("a", "move it away", NOW, TICK)
     folder.look()
     waits = folder.queue.waiting["a"]
     folder.queue.refresh(NOW, TICK + BLOCKED_PAUSE)

@@ -4,6 +4,7 @@
     scripts/bench --quick                smaller, fewer rounds, under 2 minutes
     scripts/bench --only run --only disk
     scripts/bench agents                 prompts, keys and their limits, under 2 minutes
+    scripts/bench rescue                 how soon a killed worker's task runs again
     scripts/bench --profile              where a task's time goes, instead
 
 Everything is measured side by side in this run. A row is measured as its function
@@ -29,7 +30,17 @@ from typing import Any, NamedTuple
 
 import click
 
-from tests.bench import agents, contests, costs, flat, limits, machine, plot, profile
+from tests.bench import (
+    agents,
+    contests,
+    costs,
+    flat,
+    limits,
+    machine,
+    plot,
+    profile,
+    rescues,
+)
 from tests.bench.bench import FULL, QUICK, Bench, Sizes
 from tests.bench.farms import CALL, RUN, GaveUpError
 from tests.bench.peers import Peers
@@ -47,7 +58,10 @@ ROWS = {
     "status": flat.status,
     "limits": limits.limits,
 }
-ASIDE = {"agents": agents.agents}  # measured only if it is named
+ASIDE = {
+    "agents": agents.agents,
+    "rescue": rescues.rescue,
+}  # measured only if it is named
 WITH_PEERS = {"call", "run"}
 MEMORY = Path("/dev/shm")  # tmpfs, where Linux has it
 
@@ -102,8 +116,8 @@ class Options(NamedTuple):
 def main(**given: Any) -> None:
     """Measure farm, its peers and the physical limit in one run.
 
-    With ROWs these alone. `agents` (prompts, keys and their limits) is measured only
-    if it is named.
+    With ROWs these alone. `agents` (prompts, keys and their limits) and `rescue` (how
+    soon a killed worker's task runs again) are measured only if they are named.
 
     Exit code 0 when all was measured, whether the targets are met or not.
     """

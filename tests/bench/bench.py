@@ -41,6 +41,7 @@ class Sizes(NamedTuple):
     share: float  #: of the peers' counts
     limits: float  #: share of the limits' full sizes
     prompts: int
+    rescues: int  #: workers that are killed, in each of four farms
     peers: tuple[str, ...]
 
 
@@ -61,6 +62,7 @@ FULL = Sizes(
     share=1.0,
     limits=1.0,
     prompts=300,
+    rescues=100,
     peers=tuple(PACKAGES),
 )
 QUICK = Sizes(
@@ -80,6 +82,7 @@ QUICK = Sizes(
     share=0.3,
     limits=0.01,
     prompts=120,
+    rescues=10,
     peers=("huey", "celery", "jug"),  # those that a target names
 )
 

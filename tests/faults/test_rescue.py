@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -253,6 +254,8 @@ def test_an_end_waits_until_the_last_of_the_group_is_gone(
 # -- no event tells --------------------------------------------------------------------
 
 SEES_NO_EVENTS = """
+import os
+
 from farm import bell, watcher, worker
 from farm.ledger import Ledger
 
@@ -270,6 +273,7 @@ def opened(path, **how):
 def wait(self, timeout, *fds):
     if timeout is not None and timeout > 0.5:
         open("asleep", "w").close()
+        open("asleep.%d" % os.getpid(), "w").close()
     return really_wait(self, timeout, *fds)
 
 
@@ -294,6 +298,47 @@ def test_an_idle_worker_gets_a_freed_task_of_which_no_event_tells(
     farm.wait_for("succeeded", "job", timeout=15)
 
     assert whys(farm.result("job")) == ["succeeded"]
+
+
+FIRST_WAITS = """
+def job():
+    import os
+    if os.environ["FARM_ATTEMPT"] == "1":
+{wait}
+"""
+
+
+@pytest.mark.fault(1)
+@pytest.mark.parametrize("kind", ["run", "call"])
+def test_a_killed_workers_only_task_goes_to_one_that_was_refused_it_and_sleeps(
+    farm: Farm, kind: str
+) -> None:
+    gate = farm.gate()
+    farm.write("m.py", FIRST_WAITS.format(wait=indent(gate.python, 8 * " ")))
+    first_waits = f'[ "$FARM_ATTEMPT" = 1 ] || exit 0\n{gate.command}'
+    for _ in range(2):
+        farm.start_changed(SEES_NO_EVENTS.format(change=NEVER_BY_ITSELF))
+    wait_until(lambda: len(list(farm.root.glob("asleep.*"))) == 2)
+    farm.drop("job", **{"run": first_waits} if kind == "run" else {"call": "m:job"})
+    gate.wait_reached()
+    wait_until((farm.root / "refused").exists, on_timeout=farm.describe)
+    kill_owner(farm, "job")
+    farm.wait_for("succeeded", "job", timeout=15)
+
+    assert whys(farm.result("job")) == ["lost", "succeeded"]
+
+
+@pytest.mark.fault(41)
+def test_a_sleeping_workers_only_task_that_failed_runs_again_when_its_delay_is_over(
+    farm: Farm,
+) -> None:
+    farm.start_changed(SEES_NO_EVENTS.format(change=NEVER_BY_ITSELF))
+    wait_until((farm.root / "asleep").exists, on_timeout=farm.describe)
+    once_more = {"max": 1, "base_delay": 0.5, "max_delay": 1}
+    farm.drop("job", run='[ "$FARM_ATTEMPT" = 2 ]', retries=once_more)
+    farm.wait_for("succeeded", "job", timeout=15)
+
+    assert whys(farm.result("job")) == ["failed", "succeeded"]
 
 
 @pytest.mark.fault(41)

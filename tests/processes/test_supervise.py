@@ -161,6 +161,33 @@ def test_the_first_restart_is_at_once_and_said(farm: Farm) -> None:
     )
 
 
+def test_a_slot_whose_workers_succeed_before_they_die_does_not_rest(farm: Farm) -> None:
+    farm.write("m.py", "import os\ndef end(): os.kill(os.getpid(), 11)")
+    for number in range(7):  # two more deaths than a slot has recoveries
+        farm.drop(f"{number}-well", run="true")
+        farm.drop(f"{number}-worse", call="m:end")
+    once = {"FARM_MAX_LOST": "1", "FARM_HEARTBEAT": "25"}  # nothing is seen by a beat
+    farm.supervise("-j", "1", "--until-done", **once)
+    farm.wait_for("lost", *(f"{n}-worse" for n in range(7)), timeout=50)
+    pauses = re.findall(r"was killed by SIGSEGV.*; another starts (.*)", said(farm))
+
+    assert set(pauses) == {"at once"}
+
+
+def test_a_slot_whose_workers_do_nothing_before_they_die_waits_longer_and_longer(
+    farm: Farm,
+) -> None:
+    farm.write("m.py", "import os\ndef end(): os.kill(os.getpid(), 11)")
+    for number in range(3):
+        farm.drop(f"{number}", call="m:end")
+    farm.supervise("-j", "1", "--until-done", FARM_MAX_LOST="1")
+    farm.wait_for("lost", "0", "1", "2", timeout=50)
+    pauses = re.findall(r"was killed by SIGSEGV.*; another starts (.*)", said(farm))
+
+    assert pauses[0] == "at once"
+    assert "at once" not in pauses[1:]
+
+
 def test_workers_that_cannot_start_are_tried_again_and_their_words_passed_on(
     farm: Farm,
 ) -> None:
