@@ -5,8 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line and end with its exit code."""
-    from farm.cli import run  # noqa: PLC0415 - so that `import farm.__main__` is free
+    from farm.cli import run, streams  # noqa: PLC0415 - so that `import farm.__main__` is free
 
+    streams.guard()
     sys.exit(run())
 
 

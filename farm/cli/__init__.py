@@ -2,8 +2,8 @@
 
 Click reads it (`farm.cli.verbs`), but for a plain `farm worker PROJECT`: importing
 click would be a quarter of that one's start. Results go to stdout, messages to stderr.
-A `FarmError` is printed as one sentence and ends with its own exit code; a traceback
-means a bug in farm (70).
+A `FarmError` is printed as one sentence and ends with its own exit code, and so is
+what the system refuses; a traceback means a bug in farm (70), and nothing else does.
 """
 
 import errno
@@ -15,7 +15,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple, TextIO
 
-from farm.errors import FarmError
+from farm.cli import streams
+from farm.errors import FULL, FarmError
 
 #: take a worker's secrets out of what is said, also of the traceback of a bug
 cleaners: list[Callable[[str], str]] = []
@@ -63,10 +64,11 @@ def run(args: list[str] | None = None) -> int:
     """The whole command line; the exit code."""
     try:
         code = _started(sys.argv[1:] if args is None else args)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # `farm status | head`: end quietly
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.give_up()
         return 1
     except Exception as error:  # noqa: BLE001 - a bug must not look like "some task failed" (1)
         return _told(error)
@@ -128,21 +130,36 @@ def _told(error: Exception) -> int:
         say(f"farm: {plain(str(error))}")
         return error.exit_code
     if isinstance(error, OSError):  # a full or read-only disk, say: no bug of ours
-        where = error.filename or "cannot write into the project"
-        todo = _TODO.get(error.errno or 0, "mend that")
-        said = f"{where}: {error.strerror or error}: {todo}, and try again"
-        say(f"farm: {plain(said)}")
+        say(f"farm: {plain(_refused(error))}")
+        return 1
+    if isinstance(error, MemoryError):
+        say("farm: the machine has no memory left for this: free some, and try again")
         return 1
     import click  # noqa: PLC0415 - see this module's docstring
 
     if isinstance(error, click.exceptions.Abort):
         return _interrupted()
-    if isinstance(error, click.UsageError):
-        verb = error.ctx.command_path if error.ctx else "farm"
+    if isinstance(error, click.ClickException):
+        ctx = error.ctx if isinstance(error, click.UsageError) else None
+        verb = ctx.command_path if ctx else "farm"
         say(f"farm: {plain(error.format_message())} ({verb} --help)")
         return error.exit_code
     say(_trace(error), end="")
     return BUG
+
+
+def _refused(error: OSError) -> str:
+    """What the system did not let us do, and what to do about it."""
+    why = error.strerror or str(error)
+    if error.filename == streams.STDOUT:
+        streams.give_up()
+        why = "it is closed" if error.errno == errno.EBADF else why
+        return f"cannot write to stdout: {why}: not all of the output is there"
+    nowhere = "the system does not let farm go on"
+    if error.errno in FULL:
+        nowhere = "cannot write into the project"
+    todo = _TODO.get(error.errno or 0, "set that right")
+    return f"{error.filename or nowhere}: {why}: {todo}, and try again"
 
 
 def _trace(error: BaseException) -> str:

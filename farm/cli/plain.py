@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-from farm.cli import INTERRUPTED, Order, clean_threads, cleaners, say
+from farm.cli import INTERRUPTED, Order, clean_threads, cleaners, say, streams
 from farm.config import load_settings
 from farm.control import DRAIN
 from farm.project import Project
@@ -28,9 +28,12 @@ def work_in(project: Project, order: Order) -> int:
     settings = load_settings(project.settings, os.environ, {})
     sys.dont_write_bytecode = True  # a .pyc cannot tell two edits in one second apart
     began = time.monotonic()
-    with Worker.begin(
-        project, settings, name=order.name, supervisor=order.supervisor
-    ) as worker:
+    with (
+        streams.unguarded(),
+        Worker.begin(
+            project, settings, name=order.name, supervisor=order.supervisor
+        ) as worker,
+    ):
         cleaners.append(worker.secrets.clean_text)
         clean_threads()
         worker.say(f"worker {worker.life.name} works on {project.root}")

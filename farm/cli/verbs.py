@@ -11,6 +11,7 @@ import click
 import farm
 from farm.cli import imported
 from farm.cli.common import PROJECT_OPTION, Place, example
+from farm.locate import did_you_mean
 
 VERBS = (
     "init",
@@ -42,6 +43,71 @@ VERBS = (
 )  # in order of use
 CLICKS_LEAST = 52  # columns
 
+#: What other programs call a verb, and what it is called here.
+SYNONYMS = {
+    "create": "init",
+    "new": "init",
+    "drop": "add",
+    "enqueue": "add",
+    "push": "add",
+    "submit": "add",
+    "exec": "add",
+    "run": "supervise` or `add",
+    "serve": "supervise",
+    "start": "supervise",
+    "up": "supervise",
+    "jobs": "status",
+    "list": "status",
+    "ls": "status",
+    "ps": "status",
+    "queue": "status",
+    "tasks": "status",
+    "top": "status",
+    "events": "watch",
+    "follow": "watch",
+    "monitor": "watch",
+    "join": "wait",
+    "cat": "show",
+    "describe": "show",
+    "get": "show",
+    "info": "show",
+    "inspect": "show",
+    "result": "show",
+    "explain": "why",
+    "log": "logs",
+    "output": "logs",
+    "tail": "logs",
+    "redo": "retry",
+    "rerun": "retry",
+    "restart": "retry",
+    "abort": "cancel",
+    "del": "cancel",
+    "delete": "cancel",
+    "kill": "cancel",
+    "remove": "cancel",
+    "rm": "cancel",
+    "hold": "pause",
+    "suspend": "pause",
+    "continue": "resume",
+    "unpause": "resume",
+    "credentials": "keys",
+    "down": "drain",
+    "quit": "drain",
+    "shutdown": "drain",
+    "stop": "drain",
+    "release": "unlock",
+    "clean": "archive",
+    "pack": "archive",
+    "purge": "archive",
+    "unarchive": "restore",
+    "lint": "check",
+    "validate": "check",
+    "diagnose": "doctor",
+    "guide": "help",
+    "man": "help",
+    "version": "--version",
+}
+
 
 class Verbs(click.Group):
     """Loads a verb's file when it is needed; lists all in order of use."""
@@ -49,6 +115,25 @@ class Verbs(click.Group):
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """In order of use, not of alphabet."""
         return list(VERBS)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; without any word it is the help that is asked for."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help())
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; a word that is none of the verbs is answered with one that is."""
+        word = args[0]
+        is_slip = word not in VERBS and not word.startswith("-")
+        if is_slip and not ctx.resilient_parsing:
+            known = f", did you mean `{SYNONYMS[word]}`?" if word in SYNONYMS else ""
+            near = known or did_you_mean(word, VERBS)
+            ctx.fail(f"there is no command `{word}`{near}")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         """The command of a verb's file."""

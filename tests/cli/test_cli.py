@@ -97,6 +97,52 @@ def test_an_unknown_verb_is_wrong_usage(run: Run) -> None:
     assert run("supervice")[0] == 2
 
 
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]], ids=str)
+def test_farm_alone_is_its_help_on_stdout(run: Run, words: list[str]) -> None:
+    code, out, err = run(*words)
+
+    assert (code, err) == (0, "")
+    assert out.startswith("Usage: farm [OPTIONS] COMMAND [ARGS]...\n\n")
+    assert len(out.splitlines()) > len(verbs.VERBS)
+
+
+@pytest.mark.parametrize(
+    ("word", "verb"),
+    [
+        ("ls", "status"),
+        ("list", "status"),
+        ("ps", "status"),
+        ("kill", "cancel"),
+        ("rm", "cancel"),
+        ("tail", "logs"),
+        ("run", "supervise` or `add"),
+        ("start", "supervise"),
+        ("version", "--version"),
+        ("hlp", "help"),
+        ("stat", "status"),
+        ("supervice", "supervise"),
+    ],
+)
+def test_a_word_that_is_no_verb_is_answered_with_one_that_is(
+    run: Run, word: str, verb: str
+) -> None:
+    code, out, err = run(word, "x")
+    said = f"farm: there is no command `{word}`, did you mean `{verb}`? (farm --help)\n"
+
+    assert (code, out, err) == (2, "", said)
+
+
+def test_a_word_that_is_near_nothing_is_only_refused(run: Run) -> None:
+    assert run("xyzzy")[2] == "farm: there is no command `xyzzy` (farm --help)\n"
+
+
+def test_synonyms_lead_to_verbs_and_none_of_them_is_one() -> None:
+    led = {v for verb in verbs.SYNONYMS.values() for v in verb.split("` or `")}
+
+    assert led - {"--version"} <= set(verbs.VERBS)
+    assert not set(verbs.SYNONYMS) & set(verbs.VERBS)
+
+
 def test_status_writes_nothing(run: Run, there: Path) -> None:
     run("status", there)
 
@@ -206,17 +252,17 @@ class Raises:
         (
             OSError(errno.EIO, "Input/output error"),
             (
-                "farm: cannot write into the project: Input/output error: mend that,"
-                " and try again"
+                "farm: the system does not let farm go on: Input/output error:"
+                " set that right, and try again"
             ),
         ),
         (
             OSError("odd"),
-            "farm: cannot write into the project: odd: mend that, and try again",
+            "farm: the system does not let farm go on: odd: set that right, and try again",
         ),
         (
             OSError(errno.EIO, "Input/output error", "/p/\x1b[31mx\n"),
-            "farm: /p/x : Input/output error: mend that, and try again",
+            "farm: /p/x : Input/output error: set that right, and try again",
         ),
     ],
     ids=["full", "read-only", "forbidden", "no file named", "bare", "steers"],
@@ -232,6 +278,16 @@ def test_a_disk_that_fails_is_a_sentence(
     code, out, err = run("status", there)
 
     assert (code, out, err) == (1, "", f"{said}\n")
+
+
+def test_a_machine_without_memory_is_no_bug(
+    run: Run, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("farm.cli.status.Survey", Raises(MemoryError()))
+    code, out, err = run("status", there)
+
+    assert (code, out) == (1, "")
+    assert err.startswith("farm: the machine has no memory left")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("odd"), KeyError("odd"), OverflowError])
