@@ -49,8 +49,10 @@ class Orders(msgspec.Struct, frozen=True):
         """The control file that pauses this task, or None."""
         if self.paused:
             return ALL
-        found = (name for name, glob in self.globs.items() if matches(glob, task_id))
-        return next(found, None)
+        for name, glob in self.globs.items():
+            if glob == task_id or matches(glob, task_id):
+                return name
+        return None
 
     def cancels_run(self, task_id: str, token: str) -> bool:
         """Whether this attempt of a task is to be ended."""

@@ -18,7 +18,6 @@ from farm.life import LifeLock, observe
 from farm.locate import did_you_mean
 from farm.look import Look, read_look
 from farm.needs import Needs
-from farm.pattern import is_glob
 from farm.project import Project
 from farm.report import Survey
 from farm.result import VERSION, Attempt, posix, reason
@@ -191,7 +190,9 @@ def _by_needs(survey: Survey, task_id: str, task: Task, now: float) -> list[str]
     needs = Needs(survey.ids, set(), lambda _: None)
     found = []
     for need in task.needs:
-        members = sorted(needs.expand(need) - ({task_id} if is_glob(need) else set()))
+        members = sorted(
+            needs.expand(need) - ({task_id} if needs.is_glob(need) else set())
+        )
         unmet = [i for i in members if _word(survey, i) != Status.SUCCEEDED]
         if not members:
             found.append(f"it needs {need}, which matches nothing yet")

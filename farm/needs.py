@@ -1,6 +1,7 @@
 """What a task needs, and whether it has it: pure questions to one listing.
 
-A need is an id or a glob over ids. A glob holds when at least one task matches
+A need is an id or a glob over ids; an id that is there is never taken for a glob,
+brackets or not. A glob holds when at least one task matches
 and all that match have succeeded; it never means the asking task itself. A need
 that ended otherwise can never hold, so the asker is skipped; an `invalid` one may
 still be corrected, so the asker waits.
@@ -91,9 +92,13 @@ class Needs:
         """Read anew how tasks ended."""
         self._answers = {}
 
+    def is_glob(self, need: str) -> bool:
+        """Whether a need is a glob, and not the id of a task or a result."""
+        return is_glob(need) and need not in self._tasks and need not in self._results
+
     def expand(self, need: str) -> frozenset[str]:
         """The ids that a need means now."""
-        if not is_glob(need):
+        if not self.is_glob(need):
             return frozenset((need,))
         if need not in self._expanded:
             whole = compiled(need)
@@ -124,7 +129,7 @@ class Needs:
 
     def _answer(self, task_id: str, need: str) -> Met | Unmet | Broken:
         members = self.expand(need)
-        if is_glob(need) and task_id in members:
+        if task_id in members and self.is_glob(need):
             return self._judge(need, members - {task_id})
         if need not in self._answers:  # 10,000 tasks may need the same
             self._answers[need] = self._judge(need, members)
@@ -159,7 +164,7 @@ def circles(wanted: Mapping[str, Sequence[str]], needs: Needs) -> list[list[str]
     edges: dict[str, list[str]] = {}
     for task_id, every in wanted.items():
         for need in every:
-            node = f"\0{need}" if is_glob(need) else need
+            node = f"\0{need}" if needs.is_glob(need) else need
             edges.setdefault(task_id, []).append(node)
             if node != need and node not in edges:
                 edges[node] = sorted(needs.expand(need))

@@ -27,11 +27,24 @@ _BOTH = {
     (_FOLDERS, _DEEP): _DEEP,
     (_FOLDERS, _FOLDERS): _FOLDERS,
 }
+_SPECIAL = re.compile(r"[*?[]")
+_ESCAPED = re.compile(r"\[([*?[])\]")
 
 
 def is_glob(text: str) -> bool:
     """Whether `text` can match more ids than itself."""
     return any(letter in text for letter in "*?[")
+
+
+def literal(task_id: str) -> str:
+    """The glob that means this id and no other: `t[a]` is `t[[]a]`."""
+    return _SPECIAL.sub(r"[\g<0>]", task_id)
+
+
+def unescaped(glob: str) -> str:
+    """The id of which a glob is the `literal`; any other glob as it is."""
+    task_id = _ESCAPED.sub(r"\1", glob)
+    return task_id if literal(task_id) == glob else glob
 
 
 @lru_cache(maxsize=1024)

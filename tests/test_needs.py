@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.needs import Broken, Met, Missing, Needs, Unmet, find_cycles
+from farm.needs import Broken, Met, Missing, Needs, Unmet, circles, find_cycles
 from farm.states import Status
 
 OK = Status.SUCCEEDED
@@ -202,3 +202,37 @@ def test_a_line_of_ten_thousand_needs_is_no_trouble(
     shape: Callable[[int], dict[str, list[str]]], sizes: list[int]
 ) -> None:
     assert [len(circle) for circle in find_cycles(shape(10_000))] == sizes
+
+
+# -- ids with brackets -----------------------------------------------------------------
+
+
+def test_an_id_that_is_there_is_no_glob() -> None:
+    asked = Needs({"t[a-b]", "ta", "x"}, {"ta"}, {"ta": OK}.__getitem__)
+
+    assert asked.verdict("x", ["t[a-b]"]) == Unmet((Missing("t[a-b]"),))
+
+
+def test_a_result_of_that_very_name_is_enough() -> None:
+    asked = Needs({"ta", "x"}, {"t[a-b]"}, {"t[a-b]": OK}.__getitem__)
+
+    assert asked.verdict("x", ["t[a-b]"]) == Met()
+
+
+def test_without_a_task_of_that_name_it_is_a_glob() -> None:
+    asked = Needs({"ta", "x"}, {"ta"}, {"ta": OK}.__getitem__)
+
+    assert asked.verdict("x", ["t[a-b]"]) == Met()
+
+
+def test_a_task_whose_id_has_brackets_may_not_need_itself() -> None:
+    asked = Needs({"t[a-b]"}, set(), lambda _: None)
+
+    assert circles({"t[a-b]": ["t[a-b]"]}, asked) == [["t[a-b]"]]
+
+
+def test_who_needs_each_other_by_ids_with_brackets_is_a_circle() -> None:
+    asked = Needs({"x[1]", "y[2]"}, set(), lambda _: None)
+    wanted = {"x[1]": ["y[2]"], "y[2]": ["x[1]"]}
+
+    assert circles(wanted, asked) == [["x[1]", "y[2]"]]

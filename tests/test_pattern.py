@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.pattern import Globs, beginning, compiled, is_glob, matches
+from farm.pattern import (
+    Globs,
+    beginning,
+    compiled,
+    is_glob,
+    literal,
+    matches,
+    unescaped,
+)
 from tests.waiting import within_processor_time
 
 
@@ -161,3 +169,22 @@ def test_globs_are_found_by_how_they_begin(glob: str, task_id: str) -> None:
     assert "x*" not in found
     if glob in found:
         assert task_id.startswith(beginning(glob))
+
+
+ids = st.text("ab*?[]!-/", min_size=1, max_size=12)
+
+
+@given(ids, ids)
+def test_a_literal_matches_its_id_and_no_other(task_id: str, other: str) -> None:
+    assert matches(literal(task_id), task_id)
+    assert matches(literal(task_id), other) is (other == task_id)
+
+
+@given(ids)
+def test_a_literal_is_shown_as_its_id(task_id: str) -> None:
+    assert unescaped(literal(task_id)) == task_id
+
+
+@pytest.mark.parametrize("glob", ["a*", "t[a-b]", "[[]*", "[*]?"])
+def test_any_other_glob_is_shown_as_it_is(glob: str) -> None:
+    assert unescaped(glob) == glob

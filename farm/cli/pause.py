@@ -5,6 +5,7 @@ import click
 from farm import control
 from farm.cli.common import PROJECT_OPTION, Place, chosen, example, open_project
 from farm.cli.completion import complete_ids
+from farm.pattern import literal
 from farm.report import Survey
 from farm.selection import Choice
 from farm.states import State, Status
@@ -30,7 +31,8 @@ def command(place: Place, project: str | None, globs: tuple[str, ...]) -> None:
     there = open_project(place.find(project))
     survey = Survey(there)
     ids = chosen(survey, Choice(globs))
-    for name in [control.pause_name(glob) for glob in globs or (None,)]:
+    exactly = [literal(glob) if glob in survey.ids else glob for glob in globs]
+    for name in [control.pause_name(glob) for glob in exactly or (None,)]:
         control.give(there, name)
     words = [survey.word(task_id) for task_id in ids]
     running = words.count(State.RUNNING)

@@ -6,6 +6,7 @@ from farm import control
 from farm.cli.common import PROJECT_OPTION, Place, example, open_project
 from farm.control import ALL, Control
 from farm.errors import FarmError
+from farm.pattern import unescaped
 from farm.words import plain
 
 
@@ -23,9 +24,11 @@ def command(place: Place, project: str | None, globs: tuple[str, ...]) -> None:
     """Take pauses back: all of them, or those that are named as they were given."""
     there = open_project(place.find(project))
     orders = Control(there).read()
-    paused = dict(orders.globs) | ({ALL: "everything"} if orders.paused else {})
+    given = {name: unescaped(glob) for name, glob in orders.globs.items()}
+    paused = given | ({ALL: "everything"} if orders.paused else {})
+    globs = tuple(map(unescaped, globs))
     for glob in globs:
-        if glob not in orders.globs.values():
+        if glob not in given.values():
             raise FarmError(f"{plain(glob)} is not paused: {_known(paused)}")
     # By what they mean, not by name: a person may have written %2f for %2F.
     ended = {n: glob for n, glob in paused.items() if glob in globs or not globs}

@@ -16,7 +16,7 @@ from farm.cli.common import (
     selects,
 )
 from farm.cli.terminal import fit, width
-from farm.pattern import matches
+from farm.pattern import literal, matches
 from farm.report import Line, Survey
 from farm.selection import Choice
 from farm.states import State
@@ -47,12 +47,13 @@ def command(
     """
     survey = Survey(read_project(place.find(project)))
     chosen(survey, choice)
+    globs = [literal(p) if p in survey.ids else p for p in choice.patterns]
     seen: dict[str, Mark] | None = None
 
     def look() -> None:
         nonlocal seen
         survey.look(time.time(), time.monotonic(), 0)
-        now = {i: survey.mark(i) for i in survey.ids if _is_meant(i, choice)}
+        now = {i: survey.mark(i) for i in survey.ids if _is_meant(i, globs)}
         for line in _changes(survey, seen, now):
             if not choice.words or line.word in choice.words:
                 _print(line, as_json=as_json)
@@ -61,11 +62,9 @@ def command(
     poll.until(look)
 
 
-def _is_meant(task_id: str, choice: Choice) -> bool:
+def _is_meant(task_id: str, globs: list[str]) -> bool:
     """Also what is dropped later, if it matches."""
-    return not choice.patterns or any(
-        task_id == pattern or matches(pattern, task_id) for pattern in choice.patterns
-    )
+    return not globs or any(matches(glob, task_id) for glob in globs)
 
 
 def _changes(

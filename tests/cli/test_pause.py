@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from farm.control import Control
 from farm.project import Project
 from tests.cli.conftest import Run
 from tests.driver import Farm
@@ -45,6 +46,38 @@ def test_each_word_is_a_file_and_what_it_holds_back_is_counted(
     assert (code, out) == (0, "")
     assert f"{held} task" in err
     assert orders(project) == files
+
+
+def test_an_id_with_brackets_is_paused_and_nothing_else_is(
+    run: Run, project: Project
+) -> None:
+    drop(project, "t[a-b]", "ta")
+    _, _, err = run("pause", "-C", project.root, "t[a-b]")
+    held = Control(project).read().holds
+
+    assert "paused t[a-b]: 1 task held back" in err
+    assert (bool(held("t[a-b]")), held("ta")) == (True, None)
+
+
+def test_a_pause_of_an_id_with_brackets_is_taken_back_by_that_id(
+    run: Run, project: Project
+) -> None:
+    drop(project, "t[a-b]")
+    run("pause", "-C", project.root, "t[a-b]")
+    refused = run("resume", "-C", project.root, "other")
+    code, _, err = run("resume", "-C", project.root, "t[a-b]")
+
+    assert "what is paused is t[a-b]\n" in refused[2]
+    assert (code, err, orders(project)) == (0, "goes on: t[a-b]\n", [])
+
+
+def test_a_pause_that_a_person_has_made_holds_the_id_that_it_names(
+    project: Project,
+) -> None:
+    Path(project.control, "pause-t[a-b]").touch()
+    held = Control(project).read().holds
+
+    assert [bool(held(i)) for i in ("t[a-b]", "ta", "tc")] == [True, True, False]
 
 
 def test_what_has_ended_is_not_counted(run: Run, project: Project) -> None:

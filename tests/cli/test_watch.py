@@ -91,6 +91,19 @@ def test_first_comes_what_runs_and_nothing_else(
     assert watch() == ["running running attempt 1 on ada"]
 
 
+def test_an_id_with_brackets_means_that_task_alone(
+    watch: Script, project: Project
+) -> None:
+    drop(project, "t[a-b]", needs=["x"])
+    lines = watch(
+        lambda: drop(project, "ta"),
+        lambda: ended(project, "t[a-b]", Why.SUCCEEDED),
+        words=("t[a-b]",),
+    )
+
+    assert [line.split()[:2] for line in lines] == [["succeeded", "t[a-b]"]]
+
+
 def test_each_change_is_a_line(watch: Script, project: Project, alive: Life) -> None:
     runs = Runs(project, alive, "a")
     lines = watch(

@@ -119,6 +119,26 @@ def test_a_task_runs_after_what_it_needs(farm: Farm) -> None:
     assert order(farm) == ["c", "b", "a"]
 
 
+def test_a_need_that_is_the_id_of_a_task_means_that_task(farm: Farm) -> None:
+    farm.drop("a", run=NOTED, needs=["t[x-z]"])
+    farm.drop("t[x-z]", run=NOTED)
+    farm.drop("tx", run="exit 1")
+    farm.work()
+
+    assert order(farm) == ["t[x-z]", "a"]
+
+
+def test_a_paused_id_with_brackets_waits_and_what_it_would_match_runs(
+    farm: Farm,
+) -> None:
+    farm.drop("t[x-z]", run=NOTED)
+    farm.drop("tx", run=NOTED)
+    farm.farm("pause", "t[x-z]")
+    farm.work()
+
+    assert order(farm) == ["tx"]
+
+
 def test_a_glob_needs_all_that_match(farm: Farm) -> None:
     farm.drop("a-join", run=NOTED, needs=["tiles/*"])
     for number in range(5):
