@@ -48,7 +48,8 @@ def cancel(desk: Desk, task_id: str, now: float) -> Cancelling:
         ending = commit.conclude(desk, held, Status.CANCELLED, error, sha256)
     if ending.end is End.COMMITTED:
         at, status = ending.finished, ending.status
-        entry = Entry(task_id, at, VERBS, status=status, message=error.message)
+        said, file = error.message, ending.file
+        entry = Entry(task_id, at, VERBS, status=status, message=said, file=file)
         note(desk.project, VERBS, [entry])
         return Cancelling(Step.CANCELLED, Status.CANCELLED)
     return Cancelling(Step.ORDERED)  # fenced: the next step sees by what

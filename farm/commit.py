@@ -31,9 +31,11 @@ from farm.result import (
     Error,
     Outcome,
     Result,
+    Usage,
     encode,
     posix,
     rfc3339,
+    usage_of,
 )
 from farm.retry import Finish, next_step, retry_at
 from farm.states import Status, Why
@@ -62,6 +64,8 @@ class Ending(msgspec.Struct, frozen=True):
     duration: float = 0.0  #: seconds
     finished: float = 0.0  #: POSIX seconds, as the result has it
     until: float = 0.0  #: POSIX seconds; when a retry may start
+    file: int = 0  #: the identity of the result's file; 0 if there is none, or unknown
+    usage: Usage | None = None  #: of the attempt
 
 
 class Desk(msgspec.Struct, frozen=True):
@@ -94,17 +98,19 @@ def conclude(
     desk: Desk, held: Hold, status: Status, error: Error, sha256: str | None
 ) -> Ending:
     """Commit a result that no run brought about: it starts and ends with this hold."""
+    attempts = [attempt_of(p) for p in held.past(sha256)]
     result = Result(
         version=VERSION,
         id=held.id,
         status=status,
+        usage=usage_of(attempts),
         started=rfc3339(held.since),
         finished=rfc3339(held.since),
         duration_s=0.0,
         worker=desk.holder.name,
         host=desk.holder.who.host,
         sha256=sha256,
-        attempts=[attempt_of(p) for p in held.past(sha256)],
+        attempts=attempts,
         stdout="",
         stderr="",
         error=error,
@@ -125,17 +131,19 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
         error = Error("lost", f"{message} {error.message}")
     if last.why is Why.THROTTLED:
         error = _given_up(desk, error)
+    attempts = [attempt_of(p) for p in taken.past]
     result = Result(
         version=VERSION,
         id=taken.hold.id,
         status=taken.status,
+        usage=usage_of(attempts),
         started=rfc3339(opened.acquired_at),
         finished=rfc3339(last.finished),
         duration_s=round(last.finished - opened.acquired_at, 6),
         worker=desk.holder.name,
         host=desk.holder.who.host,
         sha256=taken.sha256,
-        attempts=[attempt_of(p) for p in taken.past],
+        attempts=attempts,
         exit_code=last.exit_code,
         signal=last.signal,
         stdout="",
@@ -174,6 +182,7 @@ def _ended(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ended:
         stdout_path=relative(outcome.stdout) if outcome.stdout else None,
         stderr_path=relative(outcome.stderr) if outcome.stderr else None,
         asked=outcome.asked,
+        usage=outcome.usage,
     )
 
 
@@ -195,6 +204,7 @@ def attempt_of(past: Past) -> Attempt:
         stdout_path=ended.stdout_path,
         stderr_path=ended.stderr_path,
         asked=ended.asked,
+        usage=ended.usage,
     )
 
 
@@ -219,7 +229,8 @@ def _result(
     opened = claim.opened
     out, err = _text(desk, outcome.stdout), _text(desk, outcome.stderr)
     last = msgspec.structs.replace(ended, stdout_path=out.path, stderr_path=err.path)
-    attempt = attempt_of(Past(opened, last))
+    attempts = [*map(attempt_of, claim.past), attempt_of(Past(opened, last))]
+    attempt = attempts[-1]
     return Result(
         version=VERSION,
         id=claim.id,
@@ -230,12 +241,12 @@ def _result(
         worker=opened.holder,
         host=opened.who.host,
         sha256=opened.sha256,
-        attempts=[*(attempt_of(p) for p in claim.past), attempt],
+        attempts=attempts,
         exit_code=outcome.exit_code,
         signal=outcome.signal,
         value=outcome.value,
         text=outcome.text,
-        usage=outcome.usage,
+        usage=usage_of(attempts),
         asked=outcome.asked,
         stdout=out.inline,
         stderr=err.inline,
@@ -254,11 +265,12 @@ def _syncs(desk: Desk, result: Result) -> bool:
 
 def _commit(desk: Desk, held: Hold, result: Result, ended: Ended | None) -> Ending:
     project, ledger = desk.project, held.ledger
-    won = False
+    file = None
     if ledger.still_ours():
         aside = project.aside_path(desk.holder.name, "result")
         sync = _syncs(desk, result)
-        won = register.put(project, held.id, encode(result), aside, sync=sync)
+        file = register.put(project, held.id, encode(result), aside, sync=sync)
+    won = file is not None
     if won and project.network:
         ledger.append(Final(result.status))
     ledger.let_go(unlink=won and not project.network)
@@ -278,6 +290,8 @@ def _commit(desk: Desk, held: Hold, result: Result, ended: Ended | None) -> Endi
         attempt=ended.attempt if ended else 0,
         duration=result.duration_s,
         finished=posix(result.finished),
+        file=file or 0,
+        usage=ended.usage if ended else None,
     )
 
 
@@ -316,4 +330,5 @@ def _note(claim: Claim, ended: Ended, took: float) -> Ending:
         duration=took,
         finished=ended.finished,
         until=ended.not_before,
+        usage=ended.usage,
     )

@@ -205,6 +205,23 @@ def has_settled(changed: int, *, network: bool = False) -> bool:
     return time.clock_gettime_ns(_COARSE_CLOCK) > changed
 
 
+def identity(seen: os.stat_result) -> int:
+    """One number for a file as it is: other bytes, or another file, have another.
+
+    It is made of inode, size and the time of the last write, which are one on all hosts
+    that share a folder. Another build of Python may number otherwise.
+    """
+    return hash((seen.st_ino, seen.st_size, seen.st_mtime_ns))
+
+
+def identity_of(path: str) -> int:
+    """The same of what lies under a path; 0 if nothing does, or we may not know."""
+    try:
+        return identity(os.lstat(path))
+    except OSError:
+        return 0
+
+
 def is_old(entry: os.DirEntry[str], before: float) -> bool:
     """Whether this is a file that was last written before a time."""
     try:

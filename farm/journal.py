@@ -5,19 +5,25 @@ Each worker appends to a file of its own, `.farm/journal/<name>.jsonl`. Readers
 truth, and what it does not know (it was deleted, results were copied in) is read
 from the results. A torn or foreign line is ignored.
 
-A result that appears or goes otherwise (`farm cancel`, `farm retry`) is told by a line
-in a file that all verbs share; else an older line about the same task would be
-believed.
+A line that tells of a result names its file (`disk.identity`), and counts only while
+that very file lies there: so no clock decides which of two lines is right, and a line
+that was lost costs one reading of the result. Lines of older farms name no file; such
+a line counts if the file was written within a second after what it tells.
+
+A result that goes (`farm retry`) is told by a line in a file that all verbs share, for
+older farms, which believe the latest line.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from typing import Generic, TypeVar
 
 import msgspec
 
 from farm import disk
 from farm.project import Project
+from farm.result import Usage
 from farm.states import Status, Why
 
 
@@ -32,6 +38,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     attempt: int = 0
     duration: float = 0.0  #: seconds
     message: str = ""  #: why it did not succeed
+    file: int = 0  #: the identity of the result's file; 0: none, or not known
+    usage: Usage | None = None  #: of the attempt
 
     @property
     def is_ending(self) -> bool:
@@ -39,9 +47,20 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.why is not None or self.status is not None
 
 
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """As much of a line as those need who count results."""
+
+    id: str
+    at: float
+    why: Why | None = None
+    status: Status | None = None
+    duration: float = 0.0
+    file: int = 0
+
+
 VERBS, REBUILT = "verbs", "rebuilt"  # files that are no worker's
 _CHUNK = 1 << 20  # bytes
-_ENTRY = msgspec.json.Decoder(Entry)
+Lines = TypeVar("Lines", Entry, Told)
 
 
 class Journal:
@@ -68,25 +87,31 @@ class Journal:
             self._fd = -1
 
 
-class Reader:
-    """Follows every worker's journal from the beginning, or from now on."""
+class Reader(Generic[Lines]):
+    """Follows every worker's journal from the beginning, or from now on.
 
-    def __init__(self, project: Project, *, from_now: bool = False) -> None:
+    `kind` is what each line is read as: `Entry`, or `Told`.
+    """
+
+    def __init__(
+        self, project: Project, kind: type[Lines], *, from_now: bool = False
+    ) -> None:
         self._folder = project.journal
+        self._decoder: msgspec.json.Decoder[Lines] = msgspec.json.Decoder(kind)
         self._offsets: dict[str, int] = {}
         if from_now:
             self._offsets = dict(self._files())
 
-    def poll(self) -> list[Entry]:
+    def poll(self) -> list[Lines]:
         """The lines that came since the last call, each worker's in order."""
-        entries: list[Entry] = []
+        entries: list[Lines] = []
         for name, size in self._files():
             offset = self._offsets.get(name, 0)
             if size <= offset:
                 continue
             for lines in self._read(name, offset):
                 offset += len(lines)
-                entries.extend(_parse(lines))
+                entries.extend(_parse(lines, self._decoder))
             self._offsets[name] = offset
         return entries
 
@@ -112,15 +137,16 @@ class Reader:
                 yield lines[: lines.rfind(b"\n") + 1]  # the last may be half written
 
 
-def _parse(raw: bytes) -> list[Entry]:
+def _parse(raw: bytes, decoder: msgspec.json.Decoder[Lines]) -> list[Lines]:
     try:
-        return _ENTRY.decode_lines(raw)
+        return decoder.decode_lines(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         lines = raw.splitlines()
     if len(lines) == 1:
         return []  # the module's promise
     half = len(lines) // 2  # one bad line of a million costs no million calls
-    return _parse(b"\n".join(lines[:half])) + _parse(b"\n".join(lines[half:]))
+    parts = (b"\n".join(lines[:half]), b"\n".join(lines[half:]))
+    return [line for part in parts for line in _parse(part, decoder)]
 
 
 def note(project: Project, writer: str, entries: Iterable[Entry]) -> None:

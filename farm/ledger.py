@@ -33,7 +33,7 @@ from farm import disk
 from farm.errors import LedgerError, MountError
 from farm.flock import lock_descriptor, unlock_descriptor
 from farm.process import Identity
-from farm.result import Asked, Error
+from farm.result import Asked, Error, Usage
 from farm.states import Status, Why
 
 RELOCK_PATIENCE = 0.2  # seconds; a passer-by looks, is vetoed and lets go
@@ -91,6 +91,7 @@ class Ended(
     stdout_path: str | None = None
     stderr_path: str | None = None
     asked: Asked | None = None
+    usage: Usage | None = None
 
 
 class Final(msgspec.Struct, frozen=True, tag="final", tag_field="line"):

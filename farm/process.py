@@ -85,12 +85,6 @@ def _shift() -> int:
     return int(found[1]) * os.sysconf("SC_CLK_TCK") if found else 0
 
 
-def booted() -> float:
-    """POSIX seconds at which this machine started, as its clock stands now."""
-    up = time.clock_gettime(time.CLOCK_BOOTTIME) - _shift() / os.sysconf("SC_CLK_TCK")
-    return time.time() - up
-
-
 def ticks_now() -> int:
     """The start ticks of a process that starts at this moment."""
     nanoseconds = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

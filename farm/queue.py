@@ -438,9 +438,9 @@ class Queue:
         if ids - known:
             self.touch(sorted(ids - known), now, tick)
 
-    def doubt_empty(self) -> None:
-        """Ask every result for its size; one that is empty counts no more at a look."""
-        self._ends.doubt_empty()
+    def recheck(self) -> None:
+        """Ask every result whether it is what it was; the next look tells of it."""
+        self._ends.recheck()
 
     def ended(self, task_id: str, until: float | None, now: float, tick: float) -> None:
         """One of ours ended; with a time it runs again then, else it is final."""

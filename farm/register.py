@@ -106,32 +106,42 @@ def set_aside(project: Project, task_id: str, aside: str) -> None:
         disk.unlink(aside)
 
 
-def put(project: Project, task_id: str, data: bytes, aside: str, *, sync: bool) -> bool:
-    """Under the lock: make `data` the result. False: another result is there.
+def put(
+    project: Project, task_id: str, data: bytes, aside: str, *, sync: bool
+) -> int | None:
+    """Under the lock: make `data` the result. None: another result is there.
 
+    Else the identity of the file (`disk.identity`), by which the journal knows it.
     `aside` is a name of our own in `.farm/tmp`; with `sync` the bytes and the
     name survive a power cut once this returns.
     """
     path = project.result_path(task_id)
     _write_aside(project, aside, data, sync=sync)
     try:
-        won = disk.link_new(aside, path) or _is_ours(path, data)
-        if not won and counts(project, task_id) is None:
-            set_aside(project, task_id, f"{aside}.bad")
-            won = disk.link_new(aside, path)
+        # A link changes none of it. After the close: on NFS it is the server's now.
+        ours: int | None = disk.identity_of(aside)
+        if not disk.link_new(aside, path):
+            ours = _linked_before(path, data)
+            if ours is None and counts(project, task_id) is None:
+                set_aside(project, task_id, f"{aside}.bad")
+                ours = disk.identity_of(aside) if disk.link_new(aside, path) else None
     finally:
         disk.unlink(aside)
     if sync:
         disk.sync_folder(os.path.dirname(path))
-    return won
+    return ours
 
 
-def _is_ours(path: str, data: bytes) -> bool:
-    """Whether an earlier call linked it and failed after that (a token is unique)."""
+def _linked_before(path: str, data: bytes) -> int | None:
+    """Its identity if an earlier call linked it and failed after that.
+
+    A token is unique, so the bytes tell.
+    """
+    before = disk.identity_of(path)
     try:
-        return disk.read_file(path) == data
+        return before if disk.read_file(path) == data else None
     except OSError:
-        return False  # a folder, a link: somebody else's
+        return None  # a folder, a link: not ours
 
 
 def _write_aside(project: Project, aside: str, data: bytes, *, sync: bool) -> None:

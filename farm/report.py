@@ -164,6 +164,13 @@ class Survey:
             unread=min(queue.unread, counts[State.READY]),
         )
 
+    def recheck(self) -> None:
+        """Ask every result whether it is what it was; the next look tells of it.
+
+        For who decides something by it; a look trusts the names that stay.
+        """
+        self._queue.recheck()
+
     def _counts(self, open_count: int) -> dict[str, int]:
         counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
         counts.update(Counter(known.status for known in self._ends.values()))

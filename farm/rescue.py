@@ -188,9 +188,11 @@ def _settle(project: Project, holder: Holder, past: Past, now: float) -> int:
 
 def _tell(project: Project, task_id: str) -> None:
     """Its worker died between the result and the journal's line about it."""
+    file = disk.identity_of(project.result_path(task_id))  # before its bytes are read
     head = register.counts(project, task_id)
     if head is not None:
-        known = Known(head.status, posix(head.finished), head.duration_s)
+        at = posix(head.finished)
+        known = Known(head.status, at, head.duration_s, file)
         note(project, REBUILT, [known.entry(task_id)])
 
 

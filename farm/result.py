@@ -9,6 +9,7 @@ Times in results are RFC 3339 in UTC; times in code are POSIX seconds.
 """
 
 import time
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 
@@ -30,6 +31,9 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     line: int | None = None  #: of the task file, from 1
     column: int | None = None
     files: dict[str, str] | None = None  #: sha256 of each file a verdict rests on
+
+
+MOST_COST = 1e300  #: dollars; infinity could not be written down
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,6 +103,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     stdout_path: str | None = None
     stderr_path: str | None = None
     asked: Asked | None = None
+    usage: Usage | None = None  #: of this attempt alone
 
 
 class Result(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,7 +130,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     signal: str | None = None
     value: msgspec.Raw | None = None
     text: str | None = None
-    usage: Usage | None = None
+    usage: Usage | None = None  #: of all attempts together
     asked: Asked | None = None
     stdout_path: str | None = None
     stderr_path: str | None = None
@@ -171,6 +176,26 @@ def _parse_foreign(raw: bytes) -> Head | None:
         return Head(Status(value["status"])) if isinstance(value, dict) else None
     except (ValueError, KeyError):
         return None
+
+
+def usage_of(attempts: Iterable[Attempt]) -> Usage | None:
+    """What all of them took together; None if none of them tells."""
+    told = [attempt.usage for attempt in attempts if attempt.usage is not None]
+    return total(told) if told else None
+
+
+def total(every: Iterable[Usage]) -> Usage:
+    """The sum of what several answers took."""
+    input_tokens = output_tokens = cached_tokens = turns = 0
+    costs = []
+    for one in every:
+        input_tokens += one.input_tokens
+        output_tokens += one.output_tokens
+        cached_tokens += one.cached_tokens
+        turns += one.turns
+        costs.append(one.cost_usd)
+    cost = min(round(sum(costs), 9), MOST_COST)  # 0.1 + 0.2 is 0.3 to all who pay
+    return Usage(input_tokens, output_tokens, cached_tokens, turns, cost)
 
 
 def rfc3339(seconds: float) -> str:

@@ -3,27 +3,33 @@
     counting = results.refresh(names)     at each look, with the names that lie there
     results.status(id)                    how a task ended
 
-Journals tell how tasks ended; a result of which no journal tells is read, once.
-Names are trusted beyond that, with three exceptions that are *doubtful* and read
-at each look: a verdict of `invalid` (its file may have changed since), a file that
-was empty, and whatever an event or a claim found to be no result.
+Journals tell how tasks ended; a line counts for the very file that it was written for
+(`disk.identity`), so each new name costs a `stat`. A result of which no journal tells is
+read, once. Names that stay are trusted beyond that, with three exceptions that are
+*doubtful* and read at each look: a verdict of `invalid` (its file may have changed
+since), a file that was empty, and what an event or a claim found to be no result.
 
-Files are empty after a power cut, so who only looks asks for the size of those alone
-that ended before this machine started. A worker asks for all at first, and now and then
-when it is idle (`doubt_empty`): people empty files in place, and no folder tells of it.
+A result may be replaced by another, or emptied in place, without a new name: `recheck`
+asks every file once more. A worker does it now and then when it is idle; who decides an
+exit code does it at the end.
 """
 
 import os
-from collections.abc import Iterable, Set
-from operator import attrgetter
+from collections.abc import Iterator, Sequence, Set
 
 import msgspec
 
-from farm import process, register
-from farm.journal import REBUILT, Entry, Reader, note
+from farm import disk, register
+from farm.journal import REBUILT, Entry, Reader, Told, note
 from farm.project import RESULT, Project
 from farm.result import Head, posix
 from farm.states import Status
+
+#: seconds; so long after the time in a line that names no file its file may be written
+SOON = 1.0
+_SLACK = (
+    0.01  # seconds; the kernel's stamps are of its last tick, the times of lines of ms
+)
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -32,11 +38,17 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     status: Status
     at: float
     duration: float = 0.0  #: seconds
+    file: int = 0  #: the identity of its result; 0 if that is not known
 
     def entry(self, task_id: str) -> Entry:
         """As a line of the journal."""
         return Entry(
-            task_id, self.at, REBUILT, status=self.status, duration=self.duration
+            task_id,
+            self.at,
+            REBUILT,
+            status=self.status,
+            duration=self.duration,
+            file=self.file,
         )
 
 
@@ -47,10 +59,11 @@ class Results:
         """With `writes`, what journals do not tell at first is written into one."""
         self._project = project
         self._writes = writes
-        self._journal = Reader(project)
+        self._journal = Reader(project, Told)
         self._first = True
         self._names: Set[str] = frozenset()
         self.doubtful: set[str] = set()  #: read at each look
+        self._lines: list[Told] = []  # that may be about a name of the next listing
         self._counting: set[str] = set()
         self._known: dict[str, Known] = {}
         self._ends: dict[str, Known] | None = None  # of those that count
@@ -58,13 +71,16 @@ class Results:
     def refresh(self, names: Set[str]) -> set[str]:
         """Those of these ids whose result counts; the caller may change this set.
 
-        Only `doubtful` ones are looked at while `names` is the very same object.
+        Only what is `doubtful`, or what a journal tells, is looked at while `names` is
+        the very same object.
         """
         told = self._listen()
         if told or self.doubtful:
             self._ends = None
         if names is not self._names:
             self._compare(names, told)
+        elif told:
+            self._read(self._match(names & told))
         for task_id in self.doubtful:
             if self.counts(task_id):
                 self._counting.add(task_id)
@@ -73,15 +89,15 @@ class Results:
         return self._counting
 
     def _compare(self, names: Set[str], told: Set[str]) -> None:
-        before, self._names, self._ends = self._names, names, None
+        before, self._ends = self._names, None
         for gone in before - names:
             self.forget(gone)
         new = names - before if before else names
-        self._read_untold(new - told)
-        if self._first:
-            self.doubtful |= self._empty(self._may_be_empty(names))
-            self._first = False
+        self._read(self._match(new | (told & names) if before else new))
         self.doubtful &= names
+        # Only now: the next look makes up for one that failed.
+        self._names, self._first = names, False
+        self._lines = []  # what is in none of these names lies there no more
         self._counting = set(names)
 
     def ends(self) -> dict[str, Known]:
@@ -111,15 +127,17 @@ class Results:
     def known(self, task_id: str) -> Known | None:
         """The same, with when."""
         if task_id not in self._known:
+            # Before its bytes: were it replaced in between, it is read again later.
+            file = disk.identity_of(self._project.result_path(task_id))
             head = self._head(task_id)
             if head is None:
                 return None
             at = posix(head.finished)
-            self._known[task_id] = Known(head.status, at, head.duration_s)
+            self._known[task_id] = Known(head.status, at, head.duration_s, file)
         return self._known[task_id]
 
     def forget(self, task_id: str) -> None:
-        """Read it again when somebody asks."""
+        """Read it again when its status is asked for."""
         self._known.pop(task_id, None)
         self._ends = None
 
@@ -127,27 +145,68 @@ class Results:
         """Read it at each look from now on, until a journal tells how it ended."""
         self.doubtful.add(task_id)
 
-    def doubt_empty(self) -> None:
-        """Ask for the size of every file; what is empty is read at the next look."""
-        if self._names:  # else tasks/ itself may be gone
-            self.doubtful |= self._empty(self._names)
+    def recheck(self) -> None:
+        """Ask every file once more, and read what is not what it was."""
+        names = list(self._names & self._known.keys())
+        files = zip(names, self._files(names), strict=True)
+        self._read({i for i, file in files if self._known[i].file != file})
 
     def _listen(self) -> Set[str]:
-        """Take in what journals tell, the latest line last; the ids."""
-        told: dict[str, Known] = {}
-        for e in sorted(self._journal.poll(), key=attrgetter("at")):
-            if e.status is not None:
-                told[e.id] = Known(e.status, e.at, e.duration)
-            elif not e.is_ending:  # its result was taken away
-                told.pop(e.id, None)
-                self.forget(e.id)
-        self._known.update(told)
-        self.doubtful = {i for i in self.doubtful if i not in told}
-        invalid = Status.INVALID
-        self.doubtful.update([i for i, k in told.items() if k.status is invalid])
-        return told.keys()
+        """Take in what journals tell; the ids of which they tell that a result came, or went."""
+        # After an attempt with a `why` and no status the task runs again.
+        ends = [line for line in self._journal.poll() if line.status or not line.why]
+        self._lines += ends
+        return {line.id for line in ends}
 
-    def _read_untold(self, untold: Set[str]) -> None:
+    def _match(self, ids: Set[str]) -> Set[str]:
+        """Take in what journals tell of these; those of which they tell nothing."""
+        lines = [line for line in self._lines if line.id in ids]
+        files = self._files([line.id for line in lines])
+        told, older = {}, []
+        for line, file in zip(lines, files, strict=True):
+            if line.status is None:
+                continue
+            if line.file == file:
+                told[line.id] = Known(line.status, line.at, line.duration, file)
+            elif file and not line.file:
+                older.append((line, file))
+        for line, file in older:  # what names its file is right, whatever others tell
+            if line.status and line.id not in told and self._may_be_of(line):
+                told[line.id] = Known(line.status, line.at, line.duration, file)
+        self._known.update(told)
+        self.doubtful -= told.keys()
+        invalid = Status.INVALID
+        self.doubtful |= {i for i, k in told.items() if k.status is invalid}
+        return ids - told.keys()
+
+    def _may_be_of(self, line: Told) -> bool:
+        """Whether a line that names no file is about what lies there; see `farm.journal`."""
+        try:
+            seen = os.lstat(self._project.result_path(line.id))
+        except OSError:
+            return False  # RACE: it was deleted just now
+        return -_SLACK <= seen.st_mtime - line.at < SOON
+
+    def _files(self, ids: Sequence[str]) -> Iterator[int]:
+        """The identities of these results' files, in order; there may be a million.
+
+        0 for what cannot be seen: it was deleted since it was listed.
+        """
+        if not ids:
+            return  # tasks/ itself may be gone
+        stat, identity = os.stat, disk.identity
+        tasks = os.open(self._project.tasks, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for task_id in ids:
+                name = f"{task_id}{RESULT}"
+                try:
+                    yield identity(stat(name, dir_fd=tasks, follow_symlinks=False))
+                except OSError:
+                    yield 0
+        finally:
+            os.close(tasks)
+
+    def _read(self, untold: Set[str]) -> None:
         found = []
         for task_id in untold:
             self.forget(task_id)
@@ -165,28 +224,3 @@ class Results:
         except OSError:
             return None  # another user's: nothing is known of it
         return head if isinstance(head, Head) else None
-
-    def _may_be_empty(self, names: Set[str]) -> Set[str]:
-        """Those whose file is to be asked for its size; see the module's docstring.
-
-        Of which nothing is known is doubtful anyway.
-        """
-        if self._writes or self._project.network:
-            return names
-        booted = process.booted()
-        return names & {i for i, k in self._known.items() if k.at <= booted}
-
-    def _empty(self, names: Iterable[str]) -> set[str]:
-        """Those of these whose file is empty; relative names, as there may be a million."""
-        tasks = os.open(self._project.tasks, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return {i for i in names if _is_empty(f"{i}{RESULT}", tasks)}
-        finally:
-            os.close(tasks)
-
-
-def _is_empty(name: str, folder: int) -> bool:
-    try:
-        return os.stat(name, dir_fd=folder).st_size == 0
-    except OSError:
-        return True  # deleted since it was listed, or a link to itself

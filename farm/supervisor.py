@@ -86,7 +86,7 @@ class Supervisor:
         self._holder = Holder.passing()
         self._host = self._holder.who.host
         self._control = Control(project)
-        self._journal = Reader(project, from_now=True)
+        self._journal = Reader(project, Entry, from_now=True)
         self._survey = Survey(project, glance=True)
         self._report: Report | None = None  # before the first look
         waits = not screen.is_live and holds_more(project.tasks, SMALL)
@@ -299,6 +299,7 @@ class Supervisor:
     def _look_at_last(self) -> None:
         """Unless nothing has moved since the look that found nothing left to do."""
         if self._report is None or self._moved():
+            self._survey.recheck()  # the exit code is what the results say
             self._look_around()
 
     def _pass_on_stop(self) -> None:

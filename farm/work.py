@@ -140,7 +140,7 @@ def _rescue(worker: Worker) -> None:
     if tick >= worker.sweep_due:
         worker.sweep_due = tick + SWEEP_EVERY  # also after one that fails
         rescue.sweep(worker.project, worker.holder, time.time())
-        worker.queue.doubt_empty()
+        worker.queue.recheck()
         took = time.monotonic() - tick
         worker.sweep_due = tick + max(SWEEP_EVERY, SWEEP_SHARE * took)
     if tick >= worker.trim_due:

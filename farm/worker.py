@@ -312,6 +312,8 @@ class Worker:
             attempt=ending.attempt,
             duration=round(ending.duration, 6),
             message=ending.error.message if ending.error else "",
+            file=ending.file,
+            usage=ending.usage,
         )
         if ending.end is not End.FENCED:
             try:

@@ -40,7 +40,7 @@ def test_a_line_holds_only_what_was_the_case(project: Project) -> None:
 
 
 def test_a_reader_sees_every_line_of_every_worker_once(project: Project) -> None:
-    reader = Reader(project)
+    reader = Reader(project, Entry)
     write(project, "ada", entry("a"), entry("b"))
     write(project, "bob", entry("c"))
     first = reader.poll()
@@ -53,7 +53,7 @@ def test_a_reader_sees_every_line_of_every_worker_once(project: Project) -> None
 def test_each_workers_lines_keep_their_order(project: Project) -> None:
     write(project, "ada", *[entry(i) for i in "dacb"])
 
-    assert [e.id for e in Reader(project).poll()] == list("dacb")
+    assert [e.id for e in Reader(project, Entry).poll()] == list("dacb")
 
 
 def test_a_journal_of_many_chunks_is_read_whole(
@@ -64,7 +64,7 @@ def test_a_journal_of_many_chunks_is_read_whole(
     write(project, "ada", *map(entry, names))
     torn = msgspec.json.encode(entry("torn"))
     path = Path(project.journal_path("ada"))
-    reader = Reader(project)
+    reader = Reader(project, Entry)
     with path.open("ab") as journal:
         journal.write(torn[:-9])
         journal.flush()
@@ -77,7 +77,7 @@ def test_a_journal_of_many_chunks_is_read_whole(
 
 def test_a_reader_from_now_on_sees_nothing_older(project: Project) -> None:
     write(project, "ada", entry("a"))
-    reader = Reader(project, from_now=True)
+    reader = Reader(project, Entry, from_now=True)
     write(project, "ada", entry("b"))
     write(project, "bob", entry("c"))
 
@@ -89,7 +89,7 @@ def test_a_line_that_is_half_written_is_read_when_it_is_whole(
 ) -> None:
     path = Path(project.journal_path("ada"))
     raw = msgspec.json.encode(entry("a")) + b"\n"
-    reader = Reader(project)
+    reader = Reader(project, Entry)
     path.write_bytes(raw[:10])
     early = reader.poll()
     path.write_bytes(raw)
@@ -108,7 +108,7 @@ def test_a_line_that_cannot_be_read_is_ignored(
     path = Path(project.journal_path("ada"))
     path.write_bytes(b"\n".join([garbage, good, garbage, good, b""]))
 
-    assert [e.id for e in Reader(project).poll()] == ["a", "a"]
+    assert [e.id for e in Reader(project, Entry).poll()] == ["a", "a"]
 
 
 def test_bad_lines_among_many_cost_no_other_and_no_order(project: Project) -> None:
@@ -119,12 +119,12 @@ def test_bad_lines_among_many_cost_no_other_and_no_order(project: Project) -> No
     Path(project.journal_path("ada")).write_bytes(b"\n".join([*lines, b""]))
     good = [f"t{n}" for n in range(100) if n not in bad]
 
-    assert [e.id for e in Reader(project).poll()] == good
+    assert [e.id for e in Reader(project, Entry).poll()] == good
 
 
 def test_a_deleted_journal_is_no_error(project: Project) -> None:
     write(project, "ada", entry("a"))
-    reader = Reader(project)
+    reader = Reader(project, Entry)
     Path(project.journal_path("ada")).unlink()
     Path(project.journal).rmdir()
 
@@ -135,11 +135,11 @@ def test_a_journal_is_rebuilt_from_results(project: Project) -> None:
     told = [Entry("a", 5.0, REBUILT, status=Status.FAILED, duration=0.5)]
     note(project, REBUILT, told)
 
-    assert Reader(project).poll() == told
+    assert Reader(project, Entry).poll() == told
 
 
 def test_a_journal_that_cannot_be_written_is_no_error(project: Project) -> None:
     Path(project.journal).rmdir()
     note(project, REBUILT, [Entry("a", 5.0, REBUILT)])
 
-    assert Reader(project).poll() == []
+    assert Reader(project, Entry).poll() == []

@@ -131,7 +131,7 @@ def test_a_look_makes_up_for_one_that_failed(
     folder.drop("b")
     folder.result("b", "invalid", sha256="of other bytes")
     os.utime(folder.project.tasks, (NOW - 60, NOW - 60))
-    for step in ("farm.results._is_empty", "farm.queue.read_look"):
+    for step in ("farm.results.Results._files", "farm.queue.read_look"):
         monkeypatch.setattr(step, fail)
         with pytest.raises(OSError, match="Too many open files"):
             folder.look()
@@ -861,7 +861,7 @@ def test_a_result_that_is_emptied_while_a_worker_is_idle_is_none(
     folder.look()
     folder.look()  # by now it has read its own journal
     os.truncate(folder.project.result_path("a"), 0)
-    folder.queue.doubt_empty()
+    folder.queue.recheck()
 
     assert folder.look() == ["a"]
 

@@ -42,7 +42,7 @@ def invalid(sha: str | None, files: dict[str, str] | None = None) -> bytes:
 
 def put(project: Project, raw: bytes = GOOD, *, sync: bool = False) -> bool:
     aside = project.aside_path("me", 1)
-    return register.put(project, "build", raw, aside, sync=sync)
+    return register.put(project, "build", raw, aside, sync=sync) is not None
 
 
 # -- look -------------------------------------------------------------------------
@@ -344,7 +344,7 @@ print("ready", flush=True)
 sys.stdin.read()
 raw = b'{"status": "succeeded", "worker": "%s"}' % name.encode()
 won = register.put(project, "build", raw, project.aside_path(name, 1), sync=False)
-print(won)
+print(won is not None)
 """
 
 

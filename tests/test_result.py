@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 
 from farm.result import (
     COUNTED,
+    MOST_COST,
     Attempt,
     Error,
     Outcome,
     Result,
+    Usage,
     encode,
     parse_head,
     posix,
     reason,
     rfc3339,
+    total,
 )
 from farm.states import Status, Why
 
@@ -188,3 +191,16 @@ def test_only_failures_and_time_outs_count_against_the_retries() -> None:
     counted = {why for why in Why if Outcome(why).counted}
 
     assert counted == COUNTED == {Why.FAILED, Why.TIMED_OUT}
+
+
+def test_what_several_answers_took_is_added() -> None:
+    taken = [Usage(1, 2, 3, 4, 0.1), Usage(10, 20, 30, 40, 0.2)]
+
+    assert total(taken) == Usage(11, 22, 33, 44, 0.3)
+
+
+def test_a_sum_that_no_number_can_hold_can_be_written_all_the_same() -> None:
+    most = Usage(cost_usd=1.7e308)
+    raw = msgspec.json.encode(total([most, most]))
+
+    assert msgspec.json.decode(raw, type=Usage).cost_usd == MOST_COST

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from farm import queue
+from farm import disk, queue
 from farm import supervisor as module
 from farm.cadence import LIVE_SHARE, REST, SHARE, TICK
 from farm.claim import Holder
@@ -60,9 +60,13 @@ class Alone:
     def end(self, *ids: str, status: Status = Status.SUCCEEDED) -> None:
         """Somebody ends these tasks, and notes it."""
         for task_id in ids:
-            Path(self.project.result_path(task_id)).write_text('{"status": "failed"}')
+            path = self.project.result_path(task_id)
+            Path(path).write_text(f'{{"status": "{status}"}}')
             why = Why.SUCCEEDED if status is Status.SUCCEEDED else Why.FAILED
-            self.journal.append(Entry(task_id, 1000.0, "ada", why, status, 1))
+            file = disk.identity_of(path)
+            self.journal.append(
+                Entry(task_id, 1000.0, "ada", why, status, 1, file=file)
+            )
 
     def tick(self, after: float = 0.0) -> float:
         """Wake up so many seconds after the start: how long it then sleeps."""

@@ -54,13 +54,20 @@ def command(
     ids = chosen(survey, choice)
 
     def ended() -> bool | None:
-        survey.look(time.time(), time.monotonic(), 0)
-        left = [i for i in ids if i in survey.ids and survey.word(i) not in set(Status)]
-        return None if left else True
+        if _left(survey, ids):
+            return None
+        survey.recheck()  # some may have run again since they were seen to have ended
+        return None if _left(survey, ids) else True
 
     in_time = poll.until(ended, timeout)
     words = {i: str(survey.word(i)) if i in survey.ids else "gone" for i in ids}
     return _report(words, in_time=bool(in_time), as_json=as_json)
+
+
+def _left(survey: Survey, ids: list[str]) -> list[str]:
+    """Those of these tasks that have not ended, at this moment."""
+    survey.look(time.time(), time.monotonic(), 0)
+    return [i for i in ids if i in survey.ids and survey.word(i) not in set(Status)]
 
 
 def _report(words: dict[str, str], *, in_time: bool, as_json: bool) -> int:

@@ -173,6 +173,22 @@ def test_a_task_whose_file_is_taken_away_is_gone(
     assert (code, out, err) == (1, "a gone\n", "0 of 1 task succeeded\n")
 
 
+def test_a_task_that_was_run_again_meanwhile_counts_as_it_ended_last(
+    run: Run, project: Project, meanwhile: Callable[..., None]
+) -> None:
+    def run_again() -> None:
+        Path(project.result_path("a")).unlink()
+        ended(project, "a", Why.FAILED)
+        ended(project, "b", Why.SUCCEEDED)
+
+    ended(project, "a", Why.SUCCEEDED)
+    drop(project, "b")
+    meanwhile(run_again)
+    code, out, err = run("wait", "-C", project.root)
+
+    assert (code, out, err) == (1, "a failed\n", "1 of 2 tasks succeeded\n")
+
+
 def test_what_is_dropped_later_is_not_waited_for(
     run: Run, project: Project, meanwhile: Callable[..., None]
 ) -> None:

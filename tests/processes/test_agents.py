@@ -241,6 +241,21 @@ def test_a_cancelled_turn_is_interrupted_and_keeps_what_it_said(agents: Agents) 
     assert result["usage"]["turns"] == 2
 
 
+def test_what_earlier_attempts_took_is_told_and_added(agents: Agents) -> None:
+    agents.act("claude", "say(**result) if number == 2 else fails('no')")
+    agents.ask(retries=QUICK | {"max": 2})
+    agents.farm.work()
+    result = agents.farm.result("job")
+
+    assert [a["usage"]["cost_usd"] for a in result["attempts"]] == [0.5] * 3
+    assert result["usage"] == {
+        "input_tokens": 9,
+        "output_tokens": 12,
+        "turns": 6,
+        "cost_usd": 1.5,
+    }
+
+
 def test_a_program_that_is_not_there_fails_and_is_named(agents: Agents) -> None:
     agents.ask(agent={"preset": "claude", "command": ["no-such-agent"]})
     agents.farm.work()
