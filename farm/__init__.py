@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from farm.manager import TaskStateManager
     from farm.rotation import APICredential, APIRotationState
     from farm.sessions import ParallelSessionManager
-    from farm.work import work_stealing_loop
+    from farm.stealing import work_stealing_loop
 
 __all__ = [
     "APICredential",
@@ -37,7 +37,7 @@ _HOME = {
     "TaskLock": "farm.locking",
     "TaskStateManager": "farm.manager",
     "WorkerHealthState": "farm.health",
-    "work_stealing_loop": "farm.work",
+    "work_stealing_loop": "farm.stealing",
 }
 
 

@@ -41,7 +41,7 @@ class _Patience:
 
     def __init__(self) -> None:
         self._until = time.monotonic() + MOST_INLINE
-        self._backoff = AdaptiveBackoff(_FIRST, _LONGEST)
+        self._backoff = AdaptiveBackoff.full(_FIRST, _LONGEST)
 
     def lasts(self, until: float) -> bool:
         """Whether a wait until then, POSIX seconds, is still within it."""

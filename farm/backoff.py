@@ -37,26 +37,34 @@ def full_jitter(
 class AdaptiveBackoff:
     """Exponential backoff with jitter, for one thing that keeps failing.
 
-    `jitter_factor` is the part of each delay that is random: 0.0 none, 1.0 all
-    of it ("full jitter"). Delays are seconds and never exceed `max_delay`.
+    A delay is `base_delay * 2**consecutive_failures` seconds, at most `max_delay`,
+    plus or minus a random share of it of up to `jitter_factor`: 0.0 none, 1.0 anything
+    from nothing to twice the delay.
     """
 
     def __init__(
         self,
         base_delay: float = 1.0,
         max_delay: float = 60.0,
-        jitter_factor: float = 1.0,
+        jitter_factor: float = 0.1,
     ) -> None:
         self.base_delay = base_delay
         self.max_delay = max_delay
         self.jitter_factor = jitter_factor
         self.consecutive_failures = 0
 
+    @classmethod
+    def full(cls, base_delay: float, max_delay: float) -> "AdaptiveBackoff":
+        """Full jitter: a random delay from nothing to what doubles up to `max_delay`.
+
+        Processes that failed together must not come back together.
+        """
+        return cls(base_delay / 2, max_delay / 2, jitter_factor=1.0)
+
     def get_delay(self) -> float:
-        """Seconds to wait now; `base_delay` at most before the first failure."""
+        """Seconds to wait now."""
         delay = exponential(self.consecutive_failures, self.base_delay, self.max_delay)
-        fixed = delay * (1.0 - self.jitter_factor)
-        return uniform(fixed, delay)
+        return max(0.0, delay + delay * self.jitter_factor * uniform(-1.0, 1.0))
 
     def record_failure(self) -> None:
         """The next delay doubles."""

@@ -16,7 +16,7 @@ from typing import ClassVar
 import msgspec
 
 from farm import disk
-from farm.backoff import AdaptiveBackoff
+from farm.backoff import exponential, uniform
 from farm.project import Project
 
 
@@ -26,12 +26,19 @@ class WorkerHealthState:
     MAX_CONSECUTIVE_FAILURES: ClassVar[int] = 3
     MAX_RECOVERY_ATTEMPTS: ClassVar[int] = 5
 
-    def __init__(self, worker_id: int | str) -> None:
+    def __init__(
+        self,
+        worker_id: int | str,
+        consecutive_failures: int = 0,
+        total_recoveries: int = 0,
+        last_error_type: str | None = None,
+        recovery_attempts: int = 0,
+    ) -> None:
         self.worker_id = worker_id
-        self.consecutive_failures = 0
-        self.total_recoveries = 0
-        self.last_error_type: str | None = None
-        self.recovery_attempts = 0
+        self.consecutive_failures = consecutive_failures
+        self.total_recoveries = total_recoveries
+        self.last_error_type = last_error_type
+        self.recovery_attempts = recovery_attempts
 
     def record_failure(self, error_type: str) -> None:
         """Something failed that was not a task's own fault."""
@@ -39,9 +46,17 @@ class WorkerHealthState:
         self.last_error_type = error_type
 
     def record_success(self) -> None:
-        """It did its work: earlier failures and recoveries are forgiven."""
+        """It did its work: earlier failures no longer count, recoveries still do."""
         self.consecutive_failures = 0
         self.last_error_type = None
+
+    def forgive(self) -> None:
+        """It did its work again after a recovery: those that were tried no longer count.
+
+        Supervisors and sessions do this, so that no slot is given up for what it
+        recovered from.
+        """
+        self.record_success()
         self.recovery_attempts = 0
 
     def record_recovery(self, success: bool) -> None:  # noqa: FBT001 - the pattern's call
@@ -121,9 +136,8 @@ def restart_delay(state: WorkerHealthState) -> float:
         return 0.0
     if not state.should_attempt_recovery():
         return LONGEST_REST
-    backoff = AdaptiveBackoff(0.5, LONGEST_REST, jitter_factor=0.5)  # never 0
-    backoff.consecutive_failures = state.recovery_attempts - 1
-    return backoff.get_delay()
+    longest = exponential(state.recovery_attempts - 1, 0.5, LONGEST_REST)
+    return uniform(longest / 2, longest)  # never 0
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):

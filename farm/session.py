@@ -196,7 +196,7 @@ class Session:
                 self._failed(number, ended[number], slot, now)
                 continue
             if slot is not None:
-                slot.state.record_success()
+                slot.state.forgive()
             self._report(number, result=ended[number].value, success=True)
 
     def _ended(self, number: int) -> _Ended | None:

@@ -249,7 +249,7 @@ class Supervisor:
         well = {entry.worker for entry in entries if entry.why not in _NOT_ITS_WORK}
         for slot in self._slots:
             if any(slot.ran(worker) for worker in well):
-                slot.state.record_success()
+                slot.state.forgive()
 
     def _say_what_ended(self) -> None:
         self._hear()

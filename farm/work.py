@@ -1,6 +1,6 @@
 """Work: one task after the other, and what is done when there is none.
 
-`work_once` takes one task down the pipe (`farm.pipe`); `work_stealing_loop` repeats it,
+`work_once` takes one task down the pipe (`farm.pipe`); `work_loop` repeats it,
 and sleeps or rescues when there is nothing (`idle`). It ends when it is asked to, when
 a fresh process must take this one's place, or when the machine has failed it three
 times in a row. A folder that cannot keep farm's promises is a MountError and ends the
@@ -86,7 +86,7 @@ def _work(worker: Worker, item: Ready) -> Ending | None:
 # -- the loop --------------------------------------------------------------------
 
 
-def work_stealing_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
+def work_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
     """Work until asked to stop, until nothing is left, or until unwell."""
     while not worker.stop.soon:
         if _is_stale(worker):

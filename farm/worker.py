@@ -1,7 +1,7 @@
 """What one worker process holds, from its birth to its tidy end.
 
     with Worker.begin(project, settings, ...) as worker:
-        end = work_stealing_loop(worker)          # farm.work
+        end = work_loop(worker)          # farm.work
 
 A worker needs nobody and shares nothing with others but the folder: its life
 lock, a queue, a journal, the files its callables print to, and a heart that
@@ -97,7 +97,7 @@ class Worker:
         self.environ = environ_for(project, life_.name, self.scratch)
         self.needs_written: dict[str, str] | None = None  #: what FARM_NEEDS holds
         self.listed_at, self.listing_took = float("-inf"), 0.0  #: monotonic, seconds
-        self.backoff = AdaptiveBackoff(base_delay=0.2, max_delay=30.0)
+        self.backoff = AdaptiveBackoff.full(0.2, 30.0)
         #: gives the machine so many seconds; an event loop must not wait for that
         self.rest_for: Callable[[float], object] = stop.bell.wait
         self._supervisor, self._control = supervisor, Control(project)

@@ -40,49 +40,57 @@ def test_full_jitter_asks_for_anything_between_nothing_and_the_delay() -> None:
 # -- AdaptiveBackoff ----------------------------------------------------------------
 
 
-@pytest.fixture
-def bounds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
-    """Between what the random part of each delay was drawn."""
-    asked: list[tuple[float, float]] = []
+def test_the_defaults_are_those_of_the_pattern() -> None:
+    there = AdaptiveBackoff()
+
+    assert (there.base_delay, there.max_delay, there.jitter_factor) == (1.0, 60.0, 0.1)
+    assert there.consecutive_failures == 0
+
+
+def test_delays_double_with_each_failure() -> None:
+    there = AdaptiveBackoff(base_delay=1.0, max_delay=10.0, jitter_factor=0.0)
+    delays = []
+    for _ in range(6):
+        delays.append(there.get_delay())
+        there.record_failure()
+
+    assert delays == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+
+
+@pytest.mark.parametrize("drawn", [-1.0, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("factor", [0.0, 0.1, 1.0])
+def test_a_delay_is_changed_by_a_random_share_of_up_to_the_jitter_factor(
+    monkeypatch: pytest.MonkeyPatch, factor: float, drawn: float
+) -> None:
+    there = AdaptiveBackoff(base_delay=8.0, jitter_factor=factor)
+    asked = []
 
     def uniform(low: float, high: float) -> float:
         asked.append((low, high))
-        return high
+        return drawn
 
     monkeypatch.setattr(backoff, "uniform", uniform)
-    return asked
+
+    assert there.get_delay() == 8.0 + 8.0 * factor * drawn
+    assert asked == [(-1.0, 1.0)]
 
 
-def test_the_defaults_are_one_second_a_minute_and_full_jitter() -> None:
-    there = AdaptiveBackoff()
-
-    assert (there.base_delay, there.max_delay, there.jitter_factor) == (1.0, 60.0, 1.0)
-
-
-def test_delays_double_with_each_failure(bounds: list[tuple[float, float]]) -> None:
-    there = AdaptiveBackoff(base_delay=1.0, max_delay=10.0)
-    for _ in range(6):
-        there.get_delay()
+@pytest.mark.parametrize(("drawn", "delay"), [(-1.0, 0.0), (1.0, 8.0)])
+def test_full_jitter_is_anything_from_nothing_to_what_doubles(
+    monkeypatch: pytest.MonkeyPatch, drawn: float, delay: float
+) -> None:
+    monkeypatch.setattr(backoff, "uniform", lambda _low, _high: drawn)
+    there = AdaptiveBackoff.full(1.0, 30.0)
+    for _ in range(3):
         there.record_failure()
 
-    assert [high for _, high in bounds] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert there.get_delay() == delay
+    there.consecutive_failures = HUGE
+    assert there.get_delay() == (30.0 if delay else 0.0)
 
 
-@pytest.mark.parametrize(
-    ("factor", "low"), [(0.0, 8.0), (0.25, 6.0), (0.5, 4.0), (1.0, 0.0)]
-)
-def test_the_jitter_factor_is_the_random_part_of_a_delay(
-    bounds: list[tuple[float, float]], factor: float, low: float
-) -> None:
-    there = AdaptiveBackoff(base_delay=8.0, jitter_factor=factor)
-
-    there.get_delay()
-
-    assert bounds == [(low, 8.0)]
-
-
-def test_a_success_starts_over(bounds: list[tuple[float, float]]) -> None:
-    there = AdaptiveBackoff()
+def test_a_success_starts_over() -> None:
+    there = AdaptiveBackoff(jitter_factor=0.0)
     there.record_failure()
     there.record_failure()
     there.record_success()
@@ -94,19 +102,17 @@ def test_no_number_of_failures_overflows() -> None:
     there = AdaptiveBackoff()
     there.consecutive_failures = HUGE
 
-    assert 0.0 <= there.get_delay() <= there.max_delay
+    assert 0.0 <= there.get_delay() <= there.max_delay * (1 + there.jitter_factor)
 
 
-def test_waiting_sleeps_for_the_delay(
-    bounds: list[tuple[float, float]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_sleeps_for_the_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    there = AdaptiveBackoff(base_delay=3.0)
+    there = AdaptiveBackoff(base_delay=3.0, jitter_factor=0.0)
     there.record_failure()
 
     asyncio.run(there.wait())

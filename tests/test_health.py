@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from farm import backoff, health
+from farm import health
 from farm.health import (
     LONGEST_REST,
     Action,
@@ -39,6 +39,13 @@ def test_the_limits_are_those_of_the_pattern() -> None:
     assert WorkerHealthState.MAX_RECOVERY_ATTEMPTS == 5
 
 
+def test_its_fields_can_be_given_as_in_the_pattern() -> None:
+    state = WorkerHealthState(1, 2, 3, "OSError", recovery_attempts=4)
+
+    assert (state.consecutive_failures, state.total_recoveries) == (2, 3)
+    assert (state.last_error_type, state.recovery_attempts) == ("OSError", 4)
+
+
 def test_three_failures_in_a_row_are_unhealthy(state: WorkerHealthState) -> None:
     seen = []
     for _ in range(3):
@@ -58,15 +65,18 @@ def test_a_success_forgives_failures(state: WorkerHealthState) -> None:
     assert (state.consecutive_failures, state.last_error_type) == (0, None)
 
 
-def test_a_success_forgives_recoveries_so_that_only_those_in_a_row_count(
+def test_recoveries_are_forgiven_only_when_that_is_asked_for(
     state: WorkerHealthState,
 ) -> None:
     for _ in range(5):
         state.record_recovery(success=True)
     spent = state.should_attempt_recovery()
     state.record_success()
+    still_spent = state.should_attempt_recovery()
+    state.forgive()
 
-    assert (spent, state.should_attempt_recovery()) == (False, True)
+    assert (spent, still_spent) == (False, False)
+    assert state.should_attempt_recovery()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +153,7 @@ def test_what_stands_still_is_no_sign_of_life() -> None:
 
 @pytest.fixture
 def longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backoff, "uniform", lambda low, high: high)
+    monkeypatch.setattr(health, "uniform", lambda low, high: high)
 
 
 def after(recoveries: int) -> float:
@@ -166,7 +176,7 @@ def test_a_success_makes_the_next_restart_immediate() -> None:
     state = WorkerHealthState("slot-0")
     for _ in range(7):
         state.record_recovery(success=True)
-    state.record_success()
+    state.forgive()
 
     assert restart_delay(state) == 0.0
 
@@ -176,7 +186,7 @@ def test_only_the_first_restart_is_never_delayed(
     recoveries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Full jitter may draw nothing; a slot that keeps dying must not spin.
-    monkeypatch.setattr(backoff, "uniform", lambda low, high: low)
+    monkeypatch.setattr(health, "uniform", lambda low, high: low)
 
     assert after(recoveries) > 0.0
 

@@ -60,6 +60,8 @@ def test_the_next_pending_task_is_what_its_file_says_and_where_it_is(
         "status": None,
         "is_started": False,
         "is_complete": False,
+        "attempts": 0,
+        "error_message": None,
     }
 
 
@@ -80,7 +82,7 @@ def test_a_finished_task_is_complete(
     drop(project, "a")
     result(project, "a", "failed")
 
-    assert state_of(manager, "a") == (State.FINAL, Status.FAILED, False, True)
+    assert state_of(manager, "a") == (State.FINAL, Status.FAILED, True, True)
     assert manager.get_next_pending_task() is None
 
 

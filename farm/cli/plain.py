@@ -9,7 +9,7 @@ from farm.config import load_settings
 from farm.control import DRAIN
 from farm.project import Project
 from farm.words import plain
-from farm.work import LoopEnd, work_stealing_loop
+from farm.work import LoopEnd, work_loop
 from farm.worker import Worker
 
 UNWELL = 75  # the machine failed it three times in a row; see farm.supervisor
@@ -39,7 +39,7 @@ def work_in(project: Project, order: Order) -> int:
         worker.say(f"worker {worker.life.name} works on {project.root}")
         ours = sys.path.copy()
         sys.path.insert(0, project.root)
-        end = work_stealing_loop(worker, until_done=order.until_done)
+        end = work_loop(worker, until_done=order.until_done)
         sys.path[:] = ours  # what is imported from here on is no task's
         worker.say(f"worker {worker.life.name} ends: {_reason(worker, end)}")
         environ = worker.secrets.back_into(os.environ)

@@ -34,7 +34,7 @@ from farm.backoff import AdaptiveBackoff
 from farm.config import Settings
 from farm.locking import TaskLock
 from farm.project import Project
-from farm.work import work_once, work_stealing_loop
+from farm.work import work_loop, work_once
 from farm.worker import Worker
 from tests.driver import Farm
 
@@ -177,7 +177,7 @@ def _work_stopped(root: str) -> None:
 
 def _finish(root: str) -> None:
     with _worker(root) as worker:
-        work_stealing_loop(worker, until_done=True)
+        work_loop(worker, until_done=True)
     TaskLock(root).clean_all_stale_locks()
 
 
