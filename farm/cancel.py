@@ -15,7 +15,7 @@ import msgspec
 from farm import claim, commit, control, register, rescue
 from farm.claim import Reason, Refused
 from farm.commit import Desk, End
-from farm.journal import VERBS, Entry, note
+from farm.journal import VERBS, note
 from farm.ledger import open_attempt, peek
 from farm.result import Error
 from farm.states import Status
@@ -47,10 +47,7 @@ def cancel(desk: Desk, task_id: str, now: float) -> Cancelling:
         error = Error("cancelled", f"cancelled by a person on {desk.holder.who.host}")
         ending = commit.conclude(desk, held, Status.CANCELLED, error, sha256)
     if ending.end is End.COMMITTED:
-        at, status = ending.finished, ending.status
-        said, file = error.message, ending.file
-        entry = Entry(task_id, at, VERBS, status=status, message=said, file=file)
-        note(desk.project, VERBS, [entry])
+        note(desk.project, VERBS, [ending.entry(VERBS)])
         return Cancelling(Step.CANCELLED, Status.CANCELLED)
     return Cancelling(Step.ORDERED)  # fenced: the next step sees by what
 

@@ -23,6 +23,7 @@ import msgspec
 from farm import control, disk, register
 from farm.claim import Claim, Exhausted, Hold, Holder
 from farm.config import Settings
+from farm.journal import Entry
 from farm.ledger import Ended, Final, Past, endings
 from farm.project import Project
 from farm.result import (
@@ -66,6 +67,21 @@ class Ending(msgspec.Struct, frozen=True):
     until: float = 0.0  #: POSIX seconds; when a retry may start
     file: int = 0  #: the identity of the result's file; 0 if there is none, or unknown
     usage: Usage | None = None  #: of the attempt
+
+    def entry(self, writer: str) -> Entry:
+        """The same as a line of the journal."""
+        return Entry(
+            id=self.id,
+            at=self.finished,
+            worker=writer,
+            why=self.why,
+            status=self.status,
+            attempt=self.attempt,
+            duration=round(self.duration, 6),
+            message=self.error.message if self.error else "",
+            file=self.file,
+            usage=self.usage,
+        )
 
 
 class Desk(msgspec.Struct, frozen=True):

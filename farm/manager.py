@@ -21,11 +21,11 @@ import msgspec
 
 from farm import claim, commit, disk, journal, locking, register
 from farm.claim import Claim, Hold
-from farm.commit import Desk, End, Ending
+from farm.commit import Desk, End
 from farm.config import load_settings
 from farm.errors import FarmError, TaskFileError, UsageError
 from farm.history import History, read_history
-from farm.journal import VERBS, Entry
+from farm.journal import VERBS
 from farm.ledger import Claimed, Ended
 from farm.locking import Held
 from farm.look import read_look
@@ -218,7 +218,7 @@ class TaskStateManager:
             )
         if ending.end is End.RETRY:
             self._delayed[started.id] = ending.until
-        journal.note(self._project, VERBS, [_entry(ending, mine.holder.name)])
+        journal.note(self._project, VERBS, [ending.entry(mine.holder.name)])
 
 
 def _opened_anew(mine: Held, task_id: str, sha256: str | None, now: float) -> Claimed:
@@ -244,19 +244,6 @@ def _outcome(move: Move, error_message: str | None, value: object) -> Outcome:
     if move is Move.FAIL:
         return Outcome(Why.FAILED, error=Error("exception", error_message or ""))
     return Outcome(Why.RELEASED)
-
-
-def _entry(ending: Ending, worker: str) -> Entry:
-    return Entry(
-        id=ending.id,
-        at=ending.finished,
-        worker=worker,
-        why=ending.why,
-        status=ending.status,
-        attempt=ending.attempt,
-        duration=round(ending.duration, 6),
-        message=ending.error.message if ending.error else "",
-    )
 
 
 def _last_error(past: History) -> str | None:

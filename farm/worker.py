@@ -28,7 +28,7 @@ from farm.control import DRAIN, Control
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.job import Scratch, Secrets, environ_for
-from farm.journal import Entry, Journal
+from farm.journal import Journal
 from farm.late import not_from
 from farm.ledger import Claimed
 from farm.life import Life
@@ -303,21 +303,9 @@ class Worker:
     def record(self, ending: Ending) -> None:
         """Report one ending: journal, health, the terminal."""
         self.tasks_ended += 1
-        entry = Entry(
-            id=ending.id,
-            at=ending.finished,
-            worker=self.life.name,
-            why=ending.why,
-            status=ending.status,
-            attempt=ending.attempt,
-            duration=round(ending.duration, 6),
-            message=ending.error.message if ending.error else "",
-            file=ending.file,
-            usage=ending.usage,
-        )
         if ending.end is not End.FENCED:
             try:
-                self.journal.append(entry)
+                self.journal.append(ending.entry(self.life.name))
             except OSError as error:  # only a cache: the result is what counts
                 self.say(f"cannot write the journal: {error.strerror}")
         if self.hooks and ending.status is not None:
