@@ -252,7 +252,7 @@ def vanished(project: Project, past: Past, now: float) -> Ended:
 
 def _left_stacks(path: str) -> str:
     try:
-        return disk.read_file(path).decode(errors="replace")
+        return disk.read_file(path, disk.SMALL).decode(errors="replace")
     except OSError:
         return ""  # none were left: the usual case
 

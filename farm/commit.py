@@ -42,6 +42,7 @@ from farm.retry import Finish, next_step, retry_at
 from farm.states import Status, Why
 from farm.words import counted, duration
 
+MOST_INLINE = 4 << 20  #: bytes of stdout, or stderr, in a result
 SYNC_AFTER = 0.1  # seconds; quicker attempts cost less to run again than to sync
 
 
@@ -233,9 +234,10 @@ def _text(desk: Desk, path: str | None) -> _Text:
     """Output as a result holds it: whole if it fits and is text, else its tail."""
     if path is None:
         return _Text()
-    raw, size = disk.read_tail(path, desk.settings.inline_output)
+    most = min(desk.settings.inline_output, MOST_INLINE)
+    raw, size = disk.read_tail(path, most)
     text = raw.decode(errors="replace")
-    whole = size <= desk.settings.inline_output and text.encode() == raw
+    whole = size <= most and text.encode() == raw
     return _Text(text, None if whole else desk.project.relative(path))
 
 

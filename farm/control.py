@@ -129,7 +129,7 @@ def worker_count(text: str | None) -> int | None:
 def _says(path: str) -> str | None:
     """What an order says; None if it was taken back in this moment, or is no file."""
     try:
-        return disk.read_file(path).decode(errors="replace").strip()
+        return disk.read_file(path, disk.SMALL).decode(errors="replace").strip()
     except OSError:
         return None
 

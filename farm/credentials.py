@@ -34,6 +34,7 @@ PATIENCE = 2.0  # seconds; a lock is held for less than one of their thousandths
 _PAUSES = (0.0005, 0.002)  # seconds between two tries at a lock
 _SALT_BYTES = 16
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MOST = 1 << 20  # bytes of a record
 _SCOPE = msgspec.json.Decoder(Scope)
 
 Change = Callable[[Scope], Scope]
@@ -117,7 +118,7 @@ class Credentials:
             disk.link_new(aside, path)
         finally:
             disk.unlink(aside)
-        salt = disk.read_file(path)
+        salt = disk.read_file(path, disk.SMALL)
         if len(salt) != _SALT_BYTES:
             disk.unlink(path)  # a power cut left it empty
         return salt
@@ -128,8 +129,9 @@ class Credentials:
         if scope in self._unwritten:
             return self._unwritten[scope]
         try:
-            found = _SCOPE.decode(disk.read_file(self._project.scope_path(scope)))
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raw = disk.read_file(self._project.scope_path(scope), _MOST)
+            found = _SCOPE.decode(raw)
+        except (OSError, *disk.NO_JSON):
             return Scope(id=scope)
         return found if found.id == scope else Scope(id=scope)
 

@@ -7,6 +7,12 @@ are on the platter before the call returns: without it a power cut leaves
 *empty* files under final names (measured: 6,231 of 10,914).
 
 JSON of people's files is read and written by orjson; farm's own records by msgspec.
+
+This is also the one reader: no other module opens a file of a project to read it
+(`tests/test_reader.py`). Others may write there, so at any path may lie a file of 256 GB,
+a FIFO, a device, a link, or JSON that is nested without end. `open_to_read` waits for
+nothing and follows no link, `read_fd` ends at `most` bytes with an OSError that says why,
+who reads lines bounds each of them, and who decodes JSON catches `NO_JSON`.
 """
 
 import errno
@@ -15,10 +21,18 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import BinaryIO
 
+import msgspec
 import orjson
 
+MOST = 128 << 20  #: bytes of a file that is read as a whole: a result, a ledger
+SMALL = 1 << 16  #: bytes of an order, a life file and such
+LONGEST_LINE = 1 << 20  #: bytes of a line of a journal
+#: what a decoder of msgspec raises; RecursionError where it is nested too deep
+NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _CHUNK = 1 << 16  # bytes; nearly every file here is read by one call
+_TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block us
 _COARSE_CLOCK = 5  # Linux' CLOCK_REALTIME_COARSE, which Python does not name
 _LONGEST_TICK_NS = 2_000_000_000  # of FAT; servers are given as long
 _SECOND_NS = 1_000_000_000
@@ -31,29 +45,87 @@ SHOWN_MODE = 0o755  # of folders for people; under umask 0, too, only ours to wr
 
 def encode(value: object) -> bytes:
     """One line of JSON, newline included; text that is no UTF-8 raises TypeError."""
-    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        return b"".join((*_encoded(value), b"\n"))
+
+
+def _encoded(value: object) -> Iterator[bytes]:
+    """The same in parts: orjson reads 1,024 levels of nesting, but writes only 254."""
+    todo: list[object] = [value]  # bytes are ready, all else is a value
+    while todo:
+        now = todo.pop()
+        if isinstance(now, bytes):
+            yield now
+        elif isinstance(now, list) and now:
+            todo.append(b"]")
+            for item in reversed(now):
+                todo += (item, b",")
+            todo[-1] = b"["
+        elif isinstance(now, dict) and now:
+            todo.append(b"}")
+            for key, item in reversed(now.items()):
+                todo += (item, _key(key) + b":", b",")
+            todo[-1] = b"{"
+        else:
+            yield orjson.dumps(now)
+
+
+def _key(key: object) -> bytes:
+    orjson.dumps({key: None})  # TypeError for what is not a text
+    return orjson.dumps(key)
 
 
 def decode(raw: bytes) -> object:
-    """The JSON value in `raw`, or ValueError."""
+    """The JSON value in `raw`, or ValueError, also if it is nested too deep."""
     return orjson.loads(raw)
 
 
-def read_fd(fd: int) -> bytes:
-    """Everything in an open file from its beginning, wherever its offset is."""
-    parts = [os.pread(fd, _CHUNK, 0)]
-    offset = len(parts[0])
-    while len(parts[-1]) == _CHUNK:
-        parts.append(os.pread(fd, _CHUNK, offset))
+# -- reading -------------------------------------------------------------------------
+
+
+def open_to_read(path: str | os.PathLike[str], *, follow: bool = False) -> int:
+    """A descriptor of what lies there; never a wait, and a link only if told so."""
+    return os.open(path, _TO_READ | (0 if follow else os.O_NOFOLLOW))
+
+
+def read_fd(fd: int, most: int = MOST) -> bytes:
+    """Everything in an open file from its beginning, wherever its offset is.
+
+    OSError (EOVERFLOW) if that is more than `most` bytes, or never ends.
+    """
+    first = os.pread(fd, _CHUNK, 0)
+    return first if len(first) < _CHUNK else first + _rest(fd, len(first), most)
+
+
+def _rest(fd: int, offset: int, most: int) -> bytes:
+    now = os.fstat(fd)
+    if now.st_size > most or stat.S_ISCHR(now.st_mode) or stat.S_ISBLK(now.st_mode):
+        raise OSError(errno.EOVERFLOW, too_long(most))
+    parts = [os.pread(fd, _CHUNK, offset)]
+    while parts[-1]:  # a file below /proc may give less than was asked for
         offset += len(parts[-1])
+        if offset > most:  # it grows while we read
+            raise OSError(errno.EOVERFLOW, too_long(most))
+        parts.append(os.pread(fd, _CHUNK, offset))
     return b"".join(parts)
 
 
-def read_file(path: str) -> bytes:
+def too_long(most: int) -> str:
+    """What is wrong with a file that holds more than farm reads there."""
+    size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most >> 10} KiB"
+    return f"it holds more than {size}, and farm reads no file of that size here"
+
+
+def read_file(path: str | os.PathLike[str], most: int = MOST) -> bytes:
     """Everything in a regular file; OSError as the disk says, never a FIFO's wait."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    fd = open_to_read(path)
     try:
-        return read_fd(fd)
+        return read_fd(fd, most)
+    except OSError as error:
+        error.filename = path  # the kernel was only given a descriptor
+        raise
     finally:
         os.close(fd)
 
@@ -61,14 +133,42 @@ def read_file(path: str) -> bytes:
 def read_tail(path: str | os.PathLike[str], limit: int) -> tuple[bytes, int]:
     """The last `limit` bytes of a file and its whole size; (b"", 0) if missing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = open_to_read(path)
     except FileNotFoundError:
         return b"", 0
     try:
-        size = os.fstat(fd).st_size
-        return os.pread(fd, limit, max(0, size - limit)), size
+        now = os.fstat(fd)
+        if not stat.S_ISREG(now.st_mode):
+            return b"", 0  # nobody's output
+        return os.pread(fd, limit, max(0, now.st_size - limit)), now.st_size
     finally:
         os.close(fd)
+
+
+def open_regular(path: str) -> int:
+    """A descriptor of a regular file; OSError, as the disk says, if it is none."""
+    fd = open_to_read(path)
+    try:
+        check_regular(fd)
+    except OSError as error:
+        os.close(fd)
+        error.filename = path
+        raise
+    return fd
+
+
+def open_file(path: str) -> BinaryIO:
+    """The same as a stream."""
+    return open(open_regular(path), "rb")
+
+
+def check_regular(fd: int) -> None:
+    """OSError for a folder, a FIFO, a device."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def open_to_append(path: str) -> int:
@@ -288,11 +388,8 @@ def _open_own(path: str, above: int, mode: int) -> int:
 
 def sync_folder(path: str) -> None:
     """Put a folder's names on the platter."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened_folder(path) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def drop_stale_names(folder: str) -> None:
@@ -302,6 +399,7 @@ def drop_stale_names(folder: str) -> None:
     files in the lab; after opening the folder 0 of 60).
     """
     try:
-        os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        with opened_folder(folder):
+            return
     except FileNotFoundError:
         return  # no folder, so no names in it either

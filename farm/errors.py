@@ -53,10 +53,8 @@ class NoProjectError(UsageError):
 class LedgerError(FarmError):
     """Something that is no ledger lies where one should be; move it away."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(
-            f"{path} is not a regular file, and farm keeps a lock there: move it away"
-        )
+    def __init__(self, path: str, what: str = "is not a regular file") -> None:
+        super().__init__(f"{path} {what}, and farm keeps a lock there: move it away")
 
 
 class MountError(FarmError):

@@ -159,9 +159,9 @@ def write_health(project: Project, worker: str, health: Health, writer: str) -> 
 def read_health(project: Project, worker: str) -> Health | None:
     """What is written about a worker; None if nothing readable is."""
     try:
-        raw = disk.read_file(project.health_path(worker))
+        raw = disk.read_file(project.health_path(worker), disk.SMALL)
         return msgspec.json.decode(raw, type=Health)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *disk.NO_JSON):
         return None
 
 

@@ -95,7 +95,7 @@ def _read_result(project: Project, task_id: str) -> Told | None:
         raise
     try:
         return _TOLD.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except disk.NO_JSON:
         return _told_in_part(raw)
 
 
@@ -112,7 +112,7 @@ def _told_in_part(raw: bytes) -> Told | None:
 def _version(raw: bytes) -> int:
     try:
         return msgspec.json.decode(raw, type=_Version).version
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except disk.NO_JSON:
         return 0
 
 

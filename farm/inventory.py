@@ -123,7 +123,7 @@ def _credentials(project: Project) -> Credentials:
 def _salt(project: Project) -> bytes | None:
     """What fingerprints were made with; None if nobody has made one."""
     with suppress(OSError):
-        return disk.read_file(project.salt_path())
+        return disk.read_file(project.salt_path(), disk.SMALL)
     return None
 
 

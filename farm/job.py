@@ -8,16 +8,14 @@ which run in the worker itself, do not see them either; what a runner says is
 cleaned of them (`Secrets.clean`).
 """
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from farm import process
+from farm import disk, process
 from farm.capture import Capture
 from farm.claim import Claim
 from farm.config import Settings
@@ -246,14 +244,8 @@ def prompt_of(job: Job) -> str:
 
 def _read_prompt(path: str) -> bytes:
     """All of a regular file, or as much as is already too much."""
-    with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+    with disk.open_file(path) as file:
         return file.read(MOST_PROMPT + 1)
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block us
 
 
 def _inside(job: Job, key: str, name: str) -> str:

@@ -128,19 +128,20 @@ class Reader(Generic[Lines]):
         # It may have been deleted since it was listed.
         with (
             suppress(FileNotFoundError),
-            open(f"{self._folder}/{name}", "rb") as file,
+            disk.open_file(f"{self._folder}/{name}") as file,
         ):
             file.seek(offset)
             lines = b"\n"
             while lines.endswith(b"\n"):
-                lines = file.read(_CHUNK) + file.readline()
-                yield lines[: lines.rfind(b"\n") + 1]  # the last may be half written
+                lines = file.read(_CHUNK) + file.readline(disk.LONGEST_LINE)
+                # The last may be half written; of one without end nobody reads on.
+                yield lines[: lines.rfind(b"\n") + 1]
 
 
 def _parse(raw: bytes, decoder: msgspec.json.Decoder[Lines]) -> list[Lines]:
     try:
         return decoder.decode_lines(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except disk.NO_JSON:
         lines = raw.splitlines()
     if len(lines) == 1:
         return []  # the module's promise

@@ -25,6 +25,7 @@ import re
 import stat
 from collections.abc import Mapping
 
+from farm import disk
 from farm.errors import ConfigError
 
 _MOST_BYTES = 65_536  # of a file that holds a key
@@ -214,9 +215,8 @@ def _in_file(name: str, path: str) -> str:
 
 def _opened(path: str) -> tuple[int, str]:
     """A descriptor, or why there is none; no error that quotes the path is left."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, flags), ""
+        return disk.open_to_read(path), ""
     except OSError as error:
         if error.errno == errno.ELOOP:
             return -1, "it is a symbolic link"

@@ -119,7 +119,7 @@ def parse(raw: bytes) -> list[Line]:
     for text in raw.splitlines():
         try:
             line = _LINE.decode(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except disk.NO_JSON:
             continue  # torn or foreign: the module's promise
         if isinstance(line, Final):
             lines.clear()
@@ -157,11 +157,13 @@ def open_attempt(lines: Iterable[Line]) -> Past | None:
 def peek(path: str) -> list[Line]:
     """The lines of a ledger whose lock is not ours; a hint, never the truth."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = disk.open_to_read(path)
     except OSError:
         return []  # gone, or no regular file: nothing to be seen
     try:
         return parse(disk.read_fd(fd)) if stat.S_ISREG(os.fstat(fd).st_mode) else []
+    except OSError:
+        return []  # longer than any ledger: its claim says so
     finally:
         os.close(fd)
 
@@ -173,7 +175,7 @@ class Ledger:
         self.path = path
         self.fd = fd
         self.inode = _inode(identity)
-        raw = disk.read_fd(fd)
+        raw = _all_of(path, fd)
         self.size = len(raw)
         self._torn = bool(raw) and not raw.endswith(b"\n")
         self.lines = parse(raw)
@@ -271,6 +273,15 @@ class Ledger:
         with suppress(OSError):
             if fd >= 0:
                 os.close(fd)
+
+
+def _all_of(path: str, fd: int) -> bytes:
+    try:
+        return disk.read_fd(fd)
+    except OSError as error:
+        if error.errno != errno.EOVERFLOW:
+            raise
+        raise LedgerError(path, f"holds more than {disk.MOST >> 20} MiB") from None
 
 
 def open_lock(path: str, *, create: bool = True) -> tuple[int, os.stat_result]:

@@ -105,8 +105,7 @@ def observe(project: Project, name: str) -> LifeLock:
 
 def _open_to_look(project: Project, name: str) -> int:
     """A descriptor for a shared lock: no right to write, and a mount may be read-only."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    return os.open(project.life_path(name), flags)
+    return disk.open_to_read(project.life_path(name))
 
 
 @contextmanager
@@ -144,10 +143,10 @@ def read(project: Project, name: str) -> tuple[int, LifeRecord] | None:
     Opened anew each time: on NFS a `stat` would show a beat a minute late.
     """
     try:
-        raw = disk.read_file(project.life_path(name))
+        raw = disk.read_file(project.life_path(name), disk.SMALL)
         counter, _, record = raw.partition(b"\n")
         return int(counter), msgspec.json.decode(record, type=LifeRecord)
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, *disk.NO_JSON):
         return None
 
 

@@ -48,7 +48,7 @@ def mount_of(path: str) -> Mount:
 def _table() -> str:
     try:
         with open("/proc/self/mountinfo", errors="replace") as file:
-            return file.read()
+            return file.read()  # in parts: the kernel gives a page at a time
     except OSError:
         return ""
 

@@ -272,10 +272,8 @@ class Project:
             os.close(fd)
 
     def _open_task(self, path: str) -> int:
-        # O_NONBLOCK: a FIFO with this name must not block us.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            return os.open(path, flags | os.O_NOFOLLOW)
+            return disk.open_to_read(path)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
@@ -285,7 +283,7 @@ class Project:
                 f"this is a symbolic link to {real}, outside the project:"
                 " copy the file into the project"
             )
-        return os.open(real, flags | os.O_NOFOLLOW)
+        return disk.open_to_read(real)
 
     def _read_open_task(self, fd: int) -> TaskBytes:
         now = os.fstat(fd)
@@ -300,7 +298,10 @@ class Project:
             )
         # A file server's clients remember such times, and may ask it for a new one late.
         settled = not self.network and disk.has_settled(now.st_ctime_ns)
-        raw = disk.read_fd(fd)
+        try:
+            raw = disk.read_fd(fd, MAX_TASK_BYTES)
+        except OSError as error:  # it grows, or its disk has failed
+            raise TaskFileError(f"cannot read it: {error.strerror}") from error
         sha256 = hashlib.sha256(raw).hexdigest()
         return TaskBytes(raw, sha256, signature_of(now), settled=settled)
 

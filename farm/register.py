@@ -30,7 +30,10 @@ class Lying(Enum):
 
 
 def look(project: Project, task_id: str) -> Head | Lying:
-    """The result of a task as far as decisions need it."""
+    """The result of a task as far as decisions need it.
+
+    OSError for one that we cannot read, or that is longer than any of ours: it stays.
+    """
     path = project.result_path(task_id)
     if project.network:
         disk.drop_stale_names(os.path.dirname(path))
@@ -38,9 +41,8 @@ def look(project: Project, task_id: str) -> Head | Lying:
 
 
 def _lying_at(path: str) -> Head | Lying:
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(path, flags)
+        fd = disk.open_to_read(path)
     except FileNotFoundError:
         return Lying.NOTHING
     except OSError as error:
@@ -50,6 +52,9 @@ def _lying_at(path: str) -> Head | Lying:
     try:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
         head = parse_head(disk.read_fd(fd)) if regular else None
+    except OSError as error:
+        error.filename = path
+        raise
     finally:
         os.close(fd)
     return Lying.GARBAGE if head is None else head

@@ -11,12 +11,12 @@ import heapq
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from farm import disk, estimate
+from farm import disk, estimate, register
 from farm.config import load_settings
 from farm.crew import (
     Running,
@@ -27,7 +27,7 @@ from farm.crew import (
     last_attempts,
 )
 from farm.errors import ConfigError, LedgerError
-from farm.project import Project
+from farm.project import RESULT, Project
 from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
 from farm.results import Known
@@ -160,7 +160,7 @@ class Survey:
             waiting=list(self._waits.values()),
             workers=self.workers,
             supervisors=here.supervisors,
-            unusable=queue.unusable,
+            unusable=queue.unusable | self._unread(results),
             unread=min(queue.unread, counts[State.READY]),
         )
 
@@ -170,6 +170,13 @@ class Survey:
         For who decides something by it; a look trusts the names that stay.
         """
         self._queue.recheck()
+
+    def _unread(self, results: Set[str]) -> dict[str, str]:
+        """Results of which nobody knows what they say, and why."""
+        if len(results) == len(self._ends):
+            return {}  # the usual case
+        told = {i: _why_unread(self.project, i) for i in results - self._ends.keys()}
+        return {f"{i}{RESULT}": why for i, why in told.items() if why}
 
     def _counts(self, open_count: int) -> dict[str, int]:
         counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
@@ -341,8 +348,16 @@ def failure(project: Project, task_id: str) -> Failure | None:
     return Failure(task_id, head.status, why, head.finished)
 
 
+def _why_unread(project: Project, task_id: str) -> str | None:
+    try:
+        register.look(project, task_id)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}: move it away, and the task runs"
+    return None  # RACE: it was written just now
+
+
 def odd_ledgers(project: Project) -> set[str]:
-    """Paths in `.farm/locks` where something lies that is no regular file."""
+    """Paths in `.farm/locks` where something lies that is not a regular file."""
     try:
         with os.scandir(project.locks) as entries:
             return {e.path for e in entries if not e.is_file(follow_symlinks=False)}

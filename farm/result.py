@@ -166,7 +166,7 @@ def parse_head(raw: bytes) -> Head | None:
     """
     try:
         return _HEAD.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except disk.NO_JSON:
         return _parse_foreign(raw)
 
 

@@ -195,16 +195,13 @@ class Results:
         if not ids:
             return  # tasks/ itself may be gone
         stat, identity = os.stat, disk.identity
-        tasks = os.open(self._project.tasks, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with disk.opened_folder(self._project.tasks) as tasks:
             for task_id in ids:
                 name = f"{task_id}{RESULT}"
                 try:
                     yield identity(stat(name, dir_fd=tasks, follow_symlinks=False))
                 except OSError:
                     yield 0
-        finally:
-            os.close(tasks)
 
     def _read(self, untold: Set[str]) -> None:
         found = []

@@ -126,7 +126,7 @@ def _keep_result(project: Project, task_id: str, now: float) -> None:
     path = project.result_path(task_id)
     try:
         known = msgspec.json.decode(disk.read_file(path), type=_Known)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except disk.NO_JSON:
         known = _Known()  # of another version: kept all the same
     # Without a run there is no token, and the next one is to be kept, too.
     name = f"{known.token or int(now * 1000)}.retried"

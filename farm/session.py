@@ -205,7 +205,7 @@ class Session:
         try:
             raw = disk.read_file(self._project.result_path(task_id))
             return msgspec.json.decode(raw, type=_Ended)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except disk.NO_JSON:
             return None  # somebody emptied it: it runs again
         except FileNotFoundError:
             if os.path.lexists(self._project.task_path(task_id)):

@@ -23,10 +23,12 @@ import msgspec
 
 from farm import disk
 from farm.errors import FarmError
-from farm.project import Project, is_usable
+from farm.project import MAX_TASK_BYTES, Project, is_usable
 from farm.result import parse_head
 
 _SUFFIX, _MOVING = ".jsonl.gz", ".jsonl.gz.moving"
+_LONGEST_LINE = 2 * (MAX_TASK_BYTES + disk.MOST)  # each quote in them is escaped
+_TOO_LONG = f"a line of more than {_LONGEST_LINE >> 20} MiB, unpacked"
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -94,13 +96,15 @@ def pairs(path: str) -> Iterator[Pair]:
     A reader that came to the end has seen that the checksum holds.
     """
     try:
-        with gzip.open(path) as lines:
-            for line in lines:
+        with disk.open_file(path) as file, gzip.GzipFile(fileobj=file) as lines:
+            while line := lines.readline(_LONGEST_LINE + 1):
+                if len(line) > _LONGEST_LINE:
+                    raise ArchiveError(f"{path} is damaged: {_TOO_LONG}. {_MEND}")
                 yield _checked(_PAIR.decode(line))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ArchiveError(f"cannot read {path}: {reason}. {_MEND}") from error
-    except (EOFError, zlib.error, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (EOFError, zlib.error, *disk.NO_JSON) as error:
         raise ArchiveError(f"{path} is damaged: {error}. {_MEND}") from error
 
 

@@ -24,7 +24,7 @@ class Singleton:
         self._path = project.supervisor_path(who.host)
         self._fd, _ = open_lock(self._path)
         if not poll.until(self._try, PATIENCE):
-            owner = disk.read_fd(self._fd).decode(errors="replace").strip()
+            owner = os.pread(self._fd, 64, 0).decode(errors="replace").strip()
             os.close(self._fd)
             raise BusyError(
                 f"{project.root} already has a supervisor on {who.host}: process"
@@ -55,13 +55,13 @@ def supervisors(project: Project) -> dict[str, str]:
 
 def _living(path: str) -> str | None:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = disk.open_to_read(path)
     except OSError:
         return None  # removed in this moment, or another user's
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return disk.read_fd(fd).decode(errors="replace").strip()
+        return os.pread(fd, 64, 0).decode(errors="replace").strip()
     else:
         return None
     finally:

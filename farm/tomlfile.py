@@ -9,12 +9,13 @@ A missing file is an empty one. ConfigError, with the place, for what is no TOML
 
 import os
 import re
-import stat
 from typing import Any, NamedTuple, Self
 
+from farm import disk
 from farm.errors import ConfigError
 from farm.locate import NOWHERE, Place, place_of
 
+MOST = 1 << 20  #: bytes of farm.toml
 FilePath = str | os.PathLike[str]
 
 
@@ -46,10 +47,11 @@ class TomlFile(NamedTuple):
 def _text_of(path: FilePath) -> tuple[str, int | None]:
     """What it says, and whose it is."""
     try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):  # who opened it would wait for ever
-            raise ConfigError(f"cannot read {path}: it is a FIFO")
-        with open(path, "rb") as file:
-            return file.read().decode(), os.fstat(file.fileno()).st_uid
+        fd = disk.open_to_read(path, follow=True)
+        try:
+            return _text_in(fd).decode(), os.fstat(fd).st_uid
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         return "", None
     except OSError as error:
@@ -59,6 +61,11 @@ def _text_of(path: FilePath) -> tuple[str, int | None]:
         raise ConfigError(f"{path}:{line}: not UTF-8: save it as UTF-8") from None
 
 
+def _text_in(fd: int) -> bytes:
+    disk.check_regular(fd)
+    return disk.read_fd(fd, MOST)
+
+
 def _table(path: FilePath, text: str) -> dict[str, Any]:
     if not text:
         return {}
@@ -66,6 +73,8 @@ def _table(path: FilePath, text: str) -> dict[str, Any]:
 
     try:
         return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"cannot read {path}: it is nested too deep") from None
     except ValueError as error:  # TOMLDecodeError, or an integer beyond all limits
         words, _, where = str(error).partition(" (at ")
         numbers = [int(number) for number in re.findall("[0-9]+", where)]

@@ -9,6 +9,8 @@ from farm.result import Error, Outcome
 from farm.states import Why
 
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+MOST = 64 << 20  #: bytes of it; half of what is read of a result (`disk.MOST`)
+_TOO_LARGE = "A result holds 64 MiB of it: write it into a file, and return its path"
 _DEEPEST = 200  # levels; orjson itself stops at 254
 
 
@@ -29,6 +31,8 @@ def judged(value: object) -> Outcome:
             raw = orjson.dumps(value, _as_its_base, _STRICT | orjson.OPT_NON_STR_KEYS)
         except TypeError as error:
             return _bad_value(str(error))
+    if len(raw) > MOST:
+        return _bad_value(f"value has {len(raw) >> 20} MiB. {_TOO_LARGE}")
     # orjson writes NaN and infinity as null: look closer only if there is a null.
     if b"null" in raw and value is not None and (fault := fault_in(value)):
         return _bad_value(fault)

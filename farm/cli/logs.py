@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from farm import poll
+from farm import disk, poll
 from farm.cli.common import (
     ID_ARGUMENT,
     PROJECT_OPTION,
@@ -229,8 +229,7 @@ class _Reader:
 
     def __init__(self, path: str, last: int | None, *, scratch: bool = False) -> None:
         self.scratch = scratch
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._fd = os.open(path, flags)
+        self._fd = disk.open_regular(path)
         seen = os.fstat(self._fd)
         size, self._inode = seen.st_size, seen.st_ino
         self._path = path

@@ -88,7 +88,7 @@ def _facts(
     opened = past.open.claimed if past.open and past.alive else None
     return {
         **msgspec.structs.asdict(found),
-        "task": task,
+        "task": msgspec.Raw(disk.encode(task).strip()),  # as deep as it is read
         "attempts": past.ended,
         "running": opened,
         "value": (past.result.value if past.result else b"") or None,

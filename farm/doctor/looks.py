@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from farm import life, process, rescue, retention, trial
+from farm import disk, life, process, rescue, retention, trial
 from farm.bell import Bell
 from farm.config import load_settings
 from farm.crew import alive_ones, crew, last_attempts
@@ -181,9 +181,11 @@ def watches(what: str, used: int, more: int) -> Told:
 
 def _inotify_limit(what: str) -> int:
     """The machine's for each user, or that of our user namespace."""
-    machines = int(Path(f"/proc/sys/fs/inotify/max_user_{what}").read_text())
-    ours = Path(f"/proc/sys/user/max_inotify_{what}")
-    return min(machines, int(ours.read_text())) if ours.exists() else machines
+    machines = int(disk.read_file(f"/proc/sys/fs/inotify/max_user_{what}"))
+    ours = f"/proc/sys/user/max_inotify_{what}"
+    return (
+        min(machines, int(disk.read_file(ours))) if os.path.exists(ours) else machines
+    )
 
 
 def _watched() -> tuple[int, int]:
@@ -202,7 +204,7 @@ def _instances(pid: str) -> Iterator[str]:
     for number in numbers:
         with suppress(OSError):  # closed while we looked
             if os.readlink(f"/proc/{pid}/fd/{number}") == "anon_inode:inotify":
-                yield Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+                yield disk.read_file(f"/proc/{pid}/fdinfo/{number}").decode()
 
 
 # -- who else is there --------------------------------------------------------------

@@ -32,7 +32,6 @@ from farm.states import Why
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the first ends a turn with a result
 _LONGEST_LINE = 64 << 20  # bytes; a longer one is passed over
-_NO_LINKS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _Call(NamedTuple):
@@ -178,7 +177,7 @@ def _nameless(job: Job, data: bytes) -> int:
     path = job.project.aside_path(job.worker, "prompt")
     disk.write_aside(path, data)
     try:
-        return os.open(path, _NO_LINKS)
+        return disk.open_to_read(path)
     finally:
         disk.unlink(path)
 
@@ -207,7 +206,7 @@ def _lines(path: str) -> Iterator[bytes]:
 
 def _opened(path: str) -> BinaryIO | None:
     try:
-        return open(path, "rb", opener=lambda name, _flags: os.open(name, _NO_LINKS))
+        return disk.open_file(path)
     except OSError as error:
         if error.errno in MACHINE:
             raise

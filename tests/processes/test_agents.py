@@ -306,7 +306,7 @@ def make_no_prompt(path: Path, what: str) -> None:
     [
         ("nothing", "cannot be read: No such file or directory"),
         ("folder", "cannot be read"),
-        ("fifo", "it is no regular file"),
+        ("fifo", "it is not a regular file"),
         ("bytes", "is not UTF-8"),
         ("empty", "is empty"),
         ("long", "has more than 10 MiB"),
