@@ -8,6 +8,7 @@ not lost.
 
 import os
 import select
+from collections import Counter
 
 LONGEST_WAIT = 86_400.0  # seconds; poll counts milliseconds in 32 bits
 
@@ -17,6 +18,8 @@ class Bell:
 
     def __init__(self) -> None:
         self.fd, self.write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        #: how often each signal has written its number (`signal.set_wakeup_fd`)
+        self.signals: Counter[int] = Counter()
 
     def ring(self) -> None:
         """Wake the waiter, or the next one."""
@@ -44,7 +47,7 @@ class Bell:
     def drain(self) -> None:
         """Forget all rings; for who waits on `fd` by other means."""
         try:
-            while os.read(self.fd, 4096):
-                pass  # the number of rings means nothing
+            while rings := os.read(self.fd, 4096):
+                self.signals.update(rings)
         except BlockingIOError:
             return  # empty: the purpose

@@ -29,10 +29,14 @@ from farm.job import Job, drained
 from farm.ledger import Child as ChildLine
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
+from farm.stop import ENDING
 
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _OURS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block us
 _KILLED = 128 + 9  # how a shell passes on that its command was killed
+_ENDING_NAMES = {number.name for number in ENDING}
+_ENDING_CODES = {128 + number for number in ENDING}  # as a shell passes them on
+_SAME_BLOW = 0.5  # seconds between the first and the last process that is signalled
 _LAST_WORDS = 300  # bytes of stderr from which `last_line` takes it
 _SUFFIXES = ("out", "err")
 
@@ -156,6 +160,8 @@ def _execute(
             _ask_to_end(job, child, plan.signals)
     finally:
         ended = child.end(job.stop.bell)
+    if why is Why.SUCCEEDED and _shared_our_stop(job, ended):
+        why = Why.DRAINED
     killed = ended.signal == "SIGKILL" or ended.code == _KILLED
     out_of_memory = killed and process.oom_kills() > oom_kills
     if killed:
@@ -209,6 +215,22 @@ def _ask_to_end(job: Job, child: Child, signals: tuple[int, ...]) -> None:
         while (left := until - time.monotonic()) > 0:
             if child.wait(job.stop.bell, left):
                 return
+
+
+def _shared_our_stop(job: Job, ended: Exit) -> bool:
+    """Whether what told us to stop has ended the command as well.
+
+    A service manager signals every process at once; so does `kill` to a group. A command
+    whose task says that this exit code is well has done what it should.
+    """
+    by_signal = ended.signal in _ENDING_NAMES or ended.code in _ENDING_CODES
+    if not by_signal or ended.code in job.claim.task.ok_exit_codes:
+        return False
+    # RACE: the same blow may still be on its way to us, or come through our supervisor.
+    until = time.monotonic() + _SAME_BLOW
+    while not job.stop.soon and (left := until - time.monotonic()) > 0:
+        job.stop.bell.wait(left)
+    return job.stop.soon
 
 
 def _judged(

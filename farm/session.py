@@ -35,6 +35,7 @@ from farm.result import Error
 from farm.revive import Revival, revive
 from farm.session_slot import SessionSlot
 from farm.states import Status
+from farm.stop import NOW, SOON
 from farm.watcher import Watcher
 
 LONGEST_NAP = 1.0  # seconds; mounts tell of no events
@@ -317,12 +318,12 @@ class Session:
     def _end_workers(self) -> None:
         grace = self._settings.grace
         patience = 0.0 if self._asked else grace
-        left = _told(self._slots, signal.SIGTERM, time.monotonic() + patience)
+        left = _told(self._slots, SOON, time.monotonic() + patience)
         until = time.monotonic() + grace + LAST_PATIENCE
         while left and time.monotonic() < until:
-            # RACE: of two alike in a row one goes unheard, and of any two the second may
-            # go to another thread than that which waits in a system call. So again.
-            left = _told(left, signal.SIGINT, time.monotonic() + REPEAT)
+            # RACE: a signal may go to another thread of the worker than the one that
+            # waits in a system call. So again.
+            left = _told(left, NOW, time.monotonic() + REPEAT)
         for slot in left:
             self._deaths += 1
             slot.send(signal.SIGKILL)
@@ -342,9 +343,7 @@ class Session:
         return None if self._dropped and self._asked < _MORE_URGENT else True
 
 
-def _told(
-    slots: Sequence[SessionSlot], number: signal.Signals, until: float
-) -> list[SessionSlot]:
+def _told(slots: Sequence[SessionSlot], number: int, until: float) -> list[SessionSlot]:
     """Send a signal to each; those whose process is left at that time."""
     for slot in slots:
         slot.send(number)

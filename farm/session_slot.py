@@ -132,7 +132,7 @@ class SessionSlot:
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return f" ({plain(lines[-1])})" if lines else ""
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         """Send a signal to its process, if there is one."""
         if self._popen is not None:
             self._popen.send_signal(number)

@@ -33,6 +33,7 @@ from farm.health import (
 )
 from farm.process import Identity
 from farm.project import Project
+from farm.stop import PASSED_ON, SOON
 from farm.words import plain
 
 
@@ -103,8 +104,12 @@ class Slot:
     def leave(self) -> None:
         """Ask the worker to finish what it runs; the slot ends with it."""
         self.leaving = True
+        self.tell(SOON)
+
+    def tell(self, request: int) -> None:
+        """Ask its worker to end: `SOON` or `NOW`, which may be said again."""
         if self.popen is not None:
-            self.popen.terminate()
+            self.popen.send_signal(request)
 
     def has_ended(self) -> bool:
         """Whether its process is gone and was not reaped yet."""
@@ -145,6 +150,8 @@ class Slot:
     def _how(self, code: int) -> str:
         if self._asked_at is not None:
             return f"had {self._silence} and was ended"
+        if -code in PASSED_ON:
+            return "was told to end before it could listen"
         if code > 0:
             return f"ended with code {code}{self._last_words()}"
         of_memory = -code == signal.SIGKILL and process.oom_kills() > self._oom_kills
@@ -199,7 +206,7 @@ class Slot:
         if action is not Action.TERMINATE:
             return None
         self._asked_at = now
-        self.popen.terminate()
+        self.tell(SOON)
         self._silence = f"no heartbeat for {now - self._vital.beat_at:.0f} s"
         return f"worker {self.name}: {self._silence}; ending it"
 

@@ -7,6 +7,12 @@ Only people, by signals, make it urgent: a drain or the supervisor's end counts 
 "once" however often it is noticed. A `Stop` holds how often it was asked, and the
 bell that wakes whoever waits.
 
+A service manager may signal every process of a service at once, and the supervisor
+passes on what it hears. So a worker counts apart what it hears itself (SIGINT and
+SIGTERM) and what its supervisor passes on (`SOON`, `NOW`), and obeys the larger of the
+two. No clock is asked. SIGHUP, when a terminal goes away, is one request however often
+it comes, unless it was ignored when the process started (`nohup`).
+
 `cancel` ends one attempt, by its token, and nothing else; the worker goes on. It is
 called from the heart's thread, again at each beat until the attempt is over.
 """
@@ -18,6 +24,7 @@ import time
 
 # `signal.getsignal` looks each handler up in an enum, for twenty times the price.
 from _signal import getsignal  # type: ignore[import-not-found] # CPython's own
+from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 
@@ -35,7 +42,13 @@ class TaskCancelledError(BaseException):
     """Raised in a callable that is cancelled while it runs; a BaseException as above."""
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# What a supervisor sends to its workers: the request itself, so it may be sent again.
+# Real-time signals, which service managers and terminals never send.
+SOON = signal.SIGRTMIN + 1  #: finish what runs, take nothing new
+NOW = signal.SIGRTMIN + 2  #: end what runs, give it back
+PASSED_ON = {SOON: 1, NOW: 2}  #: what each is worth
+#: with which people and service managers end a process, and all that belongs to it
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CANCEL = signal.SIGUSR1  # from our own heart: only signals reach the main thread
 
 
@@ -43,19 +56,15 @@ def _say_nothing(_text: str) -> None:
     """Nobody wants to know."""
 
 
-def _be_deaf() -> None:
-    """In a forked child: signals are its own, and our bell is not."""
-    signal.set_wakeup_fd(-1)
-    for number in (*_SIGNALS, _CANCEL):
-        signal.signal(number, signal.SIG_DFL)
-
-
 class Stop:
     """Asked zero, one or more times; rings its bell each time."""
 
     def __init__(self, bell: Bell) -> None:
         self.bell = bell
-        self.asked = 0  #: how often, by signals
+        self._calls: Counter[int] = Counter()  # of our handler, by signal
+        self._signals: tuple[int, ...] = ()  # that we listen to
+        self._heard = 0  # how often we were asked by signals of our own
+        self._passed_on = 0  # how often our supervisor was, as far as it said
         self.noticed = False  #: a drain, or the supervisor is gone
         self.announce: Callable[[str], None] = _say_nothing  #: told each request
         self.reason = ""
@@ -63,6 +72,11 @@ class Stop:
         #: tokens of the attempts that are to end; when that was asked, monotonic seconds
         self.cancelled: dict[str, float] = {}
         self._interrupted = ""  # token of the attempt in which we have raised
+
+    @property
+    def asked(self) -> int:
+        """How often, by signals: one request may reach us in two ways."""
+        return max(self._heard, self._passed_on)
 
     @property
     def soon(self) -> bool:
@@ -84,13 +98,6 @@ class Stop:
             " (once more ends it at once)"
         )
 
-    def ask(self, reason: str) -> None:
-        """One more request to stop."""
-        self.asked += 1
-        self.reason = self.reason or reason
-        self.bell.ring()
-        self.announce(self.sentence)
-
     def ask_once(self, reason: str) -> None:
         """A request that never grows more urgent."""
         if not self.noticed:
@@ -107,30 +114,60 @@ class Stop:
         return time.monotonic() - asked_at
 
     def listen(self) -> None:
-        """From now on SIGINT and SIGTERM ask; not in what we fork. Main thread only."""
+        """From now on signals ask; not in what we fork. Main thread only."""
+        hangs_up = getsignal(signal.SIGHUP) != signal.SIG_IGN
+        ending = ENDING if hangs_up else (signal.SIGINT, signal.SIGTERM)
+        self._signals = (*ending, *PASSED_ON)
         self.listen_again()
-        os.register_at_fork(after_in_child=_be_deaf)
+        os.register_at_fork(after_in_child=self._be_deaf)
 
     def listen_again(self) -> None:
         """Take the signals back from whoever took them from us.
 
         With SIGCHLD ignored the kernel would throw away how children ended.
         """
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_SIGNALS, _CANCEL, signal.SIGALRM))
+        ours = (*self._signals, _CANCEL, signal.SIGALRM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
         if getsignal(signal.SIGCHLD) == signal.SIG_IGN:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(self.bell.write, warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            if getsignal(number) != self._heard:
-                signal.signal(number, self._heard)
+        for number in self._signals:
+            if getsignal(number) != self._hear:
+                signal.signal(number, self._hear)
         if getsignal(_CANCEL) != self._interrupt:
             signal.signal(_CANCEL, self._interrupt)
 
-    def _heard(self, number: int, _frame: FrameType | None) -> None:
-        self.ask(signal.Signals(number).name)
+    def _be_deaf(self) -> None:
+        """In a forked child: signals are its own, and our bell is not."""
+        signal.set_wakeup_fd(-1)
+        for number in (*self._signals, _CANCEL):
+            signal.signal(number, signal.SIG_DFL)
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        before = self.asked
+        if number in PASSED_ON:
+            self._passed_on = max(self._passed_on, PASSED_ON[number])
+        else:
+            self._heard = max(self._heard, self._count(number))
+        self.bell.ring()
+        if self.asked > before:
+            by_us = number not in PASSED_ON
+            words = signal.Signals(number).name if by_us else "its supervisor stops"
+            self.reason = self.reason or words
+            self.announce(self.sentence)
         if self.now and self.interruptible:
             self.interruptible = ""
             raise StoppedAtOnceError
+
+    def _count(self, number: int) -> int:
+        """How often we were asked by signals of our own, this one included."""
+        self._calls[number] += 1
+        # RACE: of two that arrive before Python looks it calls us once. But each has
+        # written its number into the bell.
+        self.bell.drain()
+        heard = self.bell.signals | self._calls  # the larger of each
+        asked = heard[signal.SIGINT] + heard[signal.SIGTERM]
+        return max(asked, min(1, heard[signal.SIGHUP]))
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         # RACE: the signal may arrive when the next callable runs already. Once for

@@ -41,7 +41,7 @@ from farm.report import Report, Survey, advanced
 from farm.singleton import Singleton
 from farm.slot import Slot, SlotEnd
 from farm.states import Status, Why
-from farm.stop import Stop
+from farm.stop import NOW, SOON, Stop
 from farm.words import counted
 
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
@@ -106,7 +106,7 @@ class Supervisor:
     def run(self) -> Report:
         """Supervise until stopped, or until nothing is left; the last report.
 
-        Main thread only: it takes SIGINT, SIGTERM and SIGCHLD. Raises BusyError
+        Main thread only: it takes SIGINT, SIGTERM, SIGHUP and SIGCHLD. Raises BusyError
         if this project has a supervisor on this host already.
         """
         singleton = Singleton(self._project)
@@ -219,7 +219,6 @@ class Supervisor:
         orders = self._control.read()
         if orders.drain:
             self.stop.ask_once(DRAIN)
-        # To a worker that was asked to stop, being asked once more means "at once".
         if self._host in orders.scale and not self.stop.soon:
             said = control.take(self._project, control.scale_name(self._host))
             wanted = control.worker_count(said)
@@ -304,13 +303,10 @@ class Supervisor:
 
     def _pass_on_stop(self) -> None:
         is_news = (self.stop.soon, self.stop.asked) != self._told
-        # RACE: of signals that a worker has not taken yet the system keeps only one. So
-        # it is asked to end at once again and again, until it has ended.
+        # RACE: a signal may go to another thread of the worker than the one that waits in
+        # a system call. So it is asked to end at once again and again, until it has ended.
         if is_news or self.stop.now:
-            for slot in self._slots:
-                once = slot.leaving and not self.stop.now  # it was asked before
-                if slot.popen is not None and not once:
-                    slot.popen.terminate()
+            self._tell_workers()
         if not is_news:
             return
         self._told = (self.stop.soon, self.stop.asked)
@@ -319,6 +315,10 @@ class Supervisor:
             self._kill_at = min(self._kill_at, time.monotonic() + patience)
         self._screen.event(self.stop.sentence)  # now that it is so
 
+    def _tell_workers(self) -> None:
+        for slot in self._slots:
+            slot.tell(NOW if self.stop.now else SOON)
+
     # -- the end -------------------------------------------------------------
 
     def _end_workers(self) -> None:
@@ -326,8 +326,7 @@ class Supervisor:
         patience = time.monotonic() + self._settings.grace + LAST_PATIENCE
         until = min(self._kill_at, patience)
         left = [slot.popen for slot in self._slots if slot.popen is not None]
-        for popen in left:
-            popen.terminate()
+        self._tell_workers()
         for popen in left:
             try:
                 popen.wait(max(0.0, until - time.monotonic()))

@@ -116,7 +116,7 @@ class Worker:
     ) -> Self:
         """Be born in this process: check the mount, take the life lock, beat.
 
-        From here on SIGINT and SIGTERM ask the worker to stop; main thread only.
+        From here on signals ask the worker to stop (`farm.stop`); main thread only.
         """
         stop = Stop(Bell())
         stop.listen()

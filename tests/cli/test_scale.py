@@ -308,7 +308,7 @@ def test_after_it_was_asked_to_stop_an_order_waits_for_the_next(
 ) -> None:
     there = Supervisor(project, Settings(workers=2), Silent(), until_done=False)
     give(project, scale_name(HERE), "0")
-    there.stop.ask("SIGINT")
+    there.stop.ask_once("SIGINT")
     there.tick(time.monotonic())
 
     assert Control(project).read().scale == {HERE: 0}

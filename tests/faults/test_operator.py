@@ -413,11 +413,15 @@ def test_a_terminal_that_is_closed_loses_no_task(
     there, terminal = at_a_terminal(farm, verb, str(farm.root))
     gate.wait_reached()
     os.close(terminal)
-    there.wait(30)
+    wait_until(lambda: not psutil.Process(there.pid).terminal())
     gate.open()
+    there.wait(30)
+    not_begun = farm.status_of("later")
     farm.work()
 
-    assert {farm.status_of(i) for i in ("job", "later")} == {"succeeded"}
+    assert not_begun is None
+    assert whys(farm.result("job")) == ["succeeded"]
+    assert farm.status_of("later") == "succeeded"
     wait_until(lambda: not farm.left_behind())
 
 

@@ -1,8 +1,11 @@
 """How a worker stops: finish what runs, or give it back, but never lose it."""
 
 import json
+import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,3 +167,140 @@ def test_a_supervisor_ends_with_its_drained_workers_and_removes_the_file(
 
     assert not drain.exists()
     assert farm.left_behind() == []
+
+
+# -- a service manager, and a terminal that goes away -------------------------------
+
+
+def everyone(farm: Farm) -> list[int]:
+    """Every process of this farm: supervisor, workers, and what they run."""
+    return [process.pid for process in farm.left_behind()]
+
+
+def stop_service(farm: Farm, signum: signal.Signals, *, tasks_first: bool) -> None:
+    """One signal to every process at once, as systemd and `kill` to a group send it."""
+    pids = sorted(everyone(farm), reverse=tasks_first)
+    for pid in pids:
+        farm.signal(pid, signum)
+
+
+ONCE = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+@pytest.mark.fault(49)
+@pytest.mark.parametrize("signum", ONCE)
+@pytest.mark.parametrize("verb", ["worker", "supervise"])
+def test_a_service_that_is_stopped_finishes_its_callables(
+    farm: Farm, verb: str, signum: signal.Signals
+) -> None:
+    gate = farm.gate()
+    body = gate.python.replace("\n", "\n    ")
+    farm.write("waits.py", f"def go():\n    {body}\n")
+    farm.drop("a", call="waits:go")
+    farm.drop("b", run="true", needs=["a"])
+    there = farm.start(verb, str(farm.root), *(["-j", "1"] * (verb == "supervise")))
+    gate.wait_reached()
+    stop_service(farm, signum, tasks_first=False)
+    wait_until(lambda: "finishing what runs" in said(farm), on_timeout=farm.describe)
+    gate.open()
+    code = there.wait(30)
+
+    assert code == 130
+    assert whys(farm.result("a")) == ["succeeded"]
+    assert farm.status_of("b") is None
+
+
+PASSES_ON = "trap 'exit {code}' {name}; echo > ready; while :; do sleep 0.02; done"
+
+
+@pytest.mark.fault(49)
+@pytest.mark.parametrize("tasks_first", [True, False], ids=["tasks", "workers"])
+@pytest.mark.parametrize("verb", ["worker", "supervise"])
+@pytest.mark.parametrize("signum", ONCE)
+@pytest.mark.parametrize("dies", ["by the signal", "with its code"])
+def test_a_command_that_ends_with_its_service_is_given_back_uncounted(
+    farm: Farm, dies: str, signum: signal.Signals, verb: str, *, tasks_first: bool
+) -> None:
+    code, name = 128 + signum, signum.name.removeprefix("SIG")
+    script = PASSES_ON.format(code=code, name=name)
+    if dies == "by the signal":
+        script = "echo > ready; exec sleep 600"
+    farm.drop("a", run=["bash", "-c", f'[ "$FARM_ATTEMPT" = 2 ] || {{ {script}; }}'])
+    there = farm.start(verb, str(farm.root), *(["-j", "1"] * (verb == "supervise")))
+    wait_until((farm.root / "ready").exists, on_timeout=farm.describe)
+    wait_until(lambda: dies != "by the signal" or sleeps(farm))
+    stop_service(farm, signum, tasks_first=tasks_first)
+    there.wait(30)
+    (ended,) = attempts(farm, "a")
+    farm.work()
+
+    assert (ended["why"], ended["counted"]) == ("drained", False)
+    assert whys(farm.result("a")) == ["drained", "succeeded"]
+
+
+def sleeps(farm: Farm) -> bool:
+    """Whether the task's shell has become `sleep`."""
+    return any(p.name() == "sleep" for p in farm.left_behind())
+
+
+def test_a_command_that_is_killed_while_no_worker_stops_has_failed(farm: Farm) -> None:
+    farm.drop("a", run="kill -TERM $$")
+    farm.drop("b", run="exit 143")
+    farm.work()
+
+    assert farm.result("a")["error"]["message"] == "killed by SIGTERM"
+    assert farm.result("b")["exit_code"] == 143
+
+
+def test_a_code_that_the_task_calls_well_is_well_also_while_its_worker_stops(
+    farm: Farm,
+) -> None:
+    gate = farm.gate()
+    farm.drop("a", run=f"{gate.command}; exit 143", ok_exit_codes=[143])
+    worker = farm.start_worker()
+    gate.wait_reached()
+    farm.signal(worker, signal.SIGTERM)
+    gate.open()
+    worker.wait(30)
+
+    assert farm.status_of("a") == "succeeded"
+
+
+@pytest.mark.fault(49)
+def test_a_terminal_that_is_gone_is_one_request_however_often_it_is_told(
+    farm: Farm, held: Gate
+) -> None:
+    worker = farm.start_worker()
+    held.wait_reached()
+    for _ in range(3):
+        farm.signal(worker, signal.SIGHUP)
+        wait_until(lambda: not pending(worker.pid))
+    held.open()
+    code = worker.wait(30)
+
+    assert code == 130
+    assert whys(farm.result("a")) == ["succeeded"]
+
+
+def pending(pid: int) -> bool:
+    """Whether a signal waits for this process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = re.findall(r"^(?:Sig|Shd)Pnd:\t(\w+)$", status, re.MULTILINE)
+    return any(int(mask, 16) for mask in masks)
+
+
+@pytest.mark.parametrize("verb", ["worker", "supervise"])
+def test_under_nohup_a_terminal_may_go_away(farm: Farm, verb: str) -> None:
+    gate = farm.gate()
+    farm.drop("a", run=gate.command)
+    farm.drop("b", run="true", needs=["a"])
+    ignoring = "trap '' HUP; exec \"$@\""
+    command = [sys.executable, "-P", "-m", "farm", verb, str(farm.root), "--until-done"]
+    there = farm.start_command("sh", "-c", ignoring, "sh", *command)
+    gate.wait_reached()
+    stop_service(farm, signal.SIGHUP, tasks_first=True)
+    gate.open()
+    code = there.wait(30)
+
+    assert code == 0
+    assert farm.status_of("b") == "succeeded"
