@@ -18,7 +18,7 @@ from farm.doctor.told import Level, Told
 from farm.project import Project
 from tests.cli.conftest import Run
 from tests.driver import Farm
-from tests.faults.tools import AS_NOBODY, needs
+from tests.faults.tools import AS_NOBODY, UNSHARE, needs
 from tests.terminals import ESCAPE, Terminal
 
 pytestmark = pytest.mark.processes
@@ -180,7 +180,7 @@ def mounting(place: Path, *commands: str) -> tuple[str, ...]:
     """Run what follows where these commands of sh were run first, and nobody sees."""
     inside = [f"cd '{place}' && {command}" for command in commands]  # maybe mounted on
     script = " && ".join([*inside, 'cd / && exec "$@"'])
-    return "unshare", "--mount", "sh", "-c", script, "sh"
+    return *UNSHARE, "--mount", "sh", "-c", script, "sh"
 
 
 @needs("strace")
@@ -213,7 +213,7 @@ def test_a_disk_that_cannot_sync_is_a_fail(farm: Farm) -> None:
 SMALL = "mount -t tmpfs -o size=64k,nr_inodes={inodes},mode=755 tmpfs ."
 
 
-@needs("root", "mount")
+@needs("mount")
 @pytest.mark.fault(25)
 def test_a_full_disk_is_a_fail(farm: Farm) -> None:
     mount = SMALL.format(inodes=100)
@@ -225,7 +225,7 @@ def test_a_full_disk_is_a_fail(farm: Farm) -> None:
     assert "No space left on device: make room" in seen.sentence("write")
 
 
-@needs("root", "mount")
+@needs("mount")
 @pytest.mark.fault(26)
 def test_a_disk_without_inodes_is_a_fail(farm: Farm) -> None:
     mount = SMALL.format(inodes=5)
@@ -236,7 +236,7 @@ def test_a_disk_without_inodes_is_a_fail(farm: Farm) -> None:
     assert "No space left on device: make room" in seen.sentence("write")
 
 
-@needs("root", "mount")
+@needs("mount")
 @pytest.mark.parametrize("is_used", [True, False], ids=["project", "new"])
 @pytest.mark.fault(24)
 def test_a_read_only_folder_is_a_fail(farm: Farm, is_used: bool) -> None:
@@ -254,7 +254,7 @@ def test_a_read_only_folder_is_a_fail(farm: Farm, is_used: bool) -> None:
     assert seen.level("link") == ""
 
 
-@needs("root", "mount")
+@needs("mount")
 @pytest.mark.fault(47)
 def test_a_project_in_the_layers_of_a_container_is_a_warning(farm: Farm) -> None:
     layers = "mkdir -p lower/project/tasks upper work all"
@@ -273,7 +273,7 @@ def test_a_project_in_the_layers_of_a_container_is_a_warning(farm: Farm) -> None
     assert "which no other container shares" in seen.sentence("file system")
 
 
-@needs("root", "mount")
+@needs("mount")
 def test_tasks_on_another_disk_are_a_fail(farm: Farm) -> None:
     Project.open(farm.root)
     seen = Seen(farm, *mounting(farm.tasks, "mount -t tmpfs -o mode=755 tmpfs ."))
@@ -301,7 +301,7 @@ def test_a_user_without_inotify_instances_is_warned(farm: Farm) -> None:
 @needs("pid namespace")
 @pytest.mark.fault(16)
 def test_a_container_without_its_own_proc_is_warned(farm: Farm) -> None:
-    seen = Seen(farm, "unshare", "--pid", "--fork", "--kill-child")
+    seen = Seen(farm, *UNSHARE, "--pid", "--fork", "--kill-child")
 
     assert seen.level("processes") == "warn"
 

@@ -14,6 +14,7 @@ from farm.project import Project
 from tests.attempts import drop
 from tests.cli.conftest import Run
 from tests.driver import IMPATIENT, Farm
+from tests.faults.tools import UNSHARE, needs
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
@@ -391,8 +392,6 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
     gate.wait_reached()
     farm.kill(worker)
     farm.drop("ready", run="true")
-    if read_only(farm, "status").returncode == 99:
-        pytest.skip("a read-only bind mount needs the right to mount (root)")
     yield farm
     farm.end()
 
@@ -401,7 +400,7 @@ def read_only(farm: Farm, *args: str) -> "subprocess.CompletedProcess[str]":
     """Type a verb where the project is a read-only mount."""
     command = [sys.executable, "-P", "-m", "farm", *args]
     return subprocess.run(
-        ["unshare", "-m", "sh", "-c", READ_ONLY, str(farm.root), *command],
+        [*UNSHARE, "--mount", "sh", "-c", READ_ONLY, str(farm.root), *command],
         env=farm.environ,
         capture_output=True,
         text=True,
@@ -410,6 +409,7 @@ def read_only(farm: Farm, *args: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@needs("mount")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -432,12 +432,14 @@ def test_what_only_tells_works_on_a_read_only_mount(
     assert (ended.returncode, said in ended.stdout) == (0, True), ended
 
 
+@needs("mount")
 def test_files_are_checked_on_a_read_only_mount(shown: Farm) -> None:
     ended = read_only(shown, "check")
 
     assert (ended.returncode, "nothing wrong" in ended.stderr) == (0, True), ended
 
 
+@needs("mount")
 def test_a_dead_worker_is_dead_on_a_read_only_mount_too(shown: Farm) -> None:
     found = json.loads(read_only(shown, "workers", "--json").stdout)
 
@@ -445,17 +447,17 @@ def test_a_dead_worker_is_dead_on_a_read_only_mount_too(shown: Farm) -> None:
     assert read_only(shown, "why", "left").stdout.startswith("left (ready): ")
 
 
+@needs("mount")
 def test_a_living_worker_lives_on_a_read_only_mount_too(farm: Farm) -> None:
     gate = farm.gate()
     farm.drop("a", run=gate.command)
     farm.start_worker()
     gate.wait_reached()
-    if read_only(farm, "status").returncode == 99:
-        pytest.skip("a read-only bind mount needs the right to mount (root)")
 
     assert "life lock is held" in read_only(farm, "why", "a").stdout
 
 
+@needs("mount")
 @pytest.mark.parametrize(
     "words",
     [

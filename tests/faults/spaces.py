@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.driver import Farm
+from tests.faults.tools import NSENTER, UNSHARE
 from tests.waiting import wait_until
 
 OWN_PROC = "--mount-proc"
@@ -95,25 +96,28 @@ class Container:
 
     def __init__(self, farm: Farm, *options: str) -> None:
         """`options` are of unshare; with none the container has its own /proc."""
+        options = options or (OWN_PROC,)
         self.farm = farm
         ready = farm.root / f"container-{len(farm.processes)}"
         unshare = [
-            "unshare",
+            *UNSHARE,
             "--pid",
             "--fork",
             "--kill-child",
-            *(options or [OWN_PROC]),
+            *options,
         ]
         self._unshare = farm.start_command(
             *unshare, sys.executable, "-c", _INIT, str(ready)
         )
         wait_until(ready.exists, on_timeout=farm.describe)
-        self._enter = ["nsenter", f"--target={inner(self._unshare)}", "--all"]
+        spaces = {OWN_PROC: "--mount", "--uts": "--uts"}
+        entered = ["--pid", *(spaces[option] for option in options if option in spaces)]
+        self._enter = [*NSENTER, f"--target={inner(self._unshare)}", *entered]
 
     def named(self, host: str) -> "Container":
         """Give it a host name; it must have been made with --uts."""
-        naming = f"echo {host} > /proc/sys/kernel/hostname"
-        subprocess.run([*self._enter, "sh", "-c", naming], check=True)
+        naming = f"import socket; socket.sethostname({host!r})"
+        subprocess.run([*self._enter, sys.executable, "-c", naming], check=True)
         return self
 
     def start(

@@ -25,7 +25,7 @@ from tests.lives import FOREIGN
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.fault(4),
-    needs("root", "strace", "pid namespace"),
+    needs("strace", "pid namespace"),
 ]
 
 #: A death before one of these leaves what the death before the call after it leaves.

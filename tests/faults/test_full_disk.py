@@ -13,10 +13,10 @@ import pytest
 
 from tests.driver import Farm, whys
 from tests.faults.spaces import farm_command
-from tests.faults.tools import needs
+from tests.faults.tools import NSENTER, UNSHARE, needs
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.processes, needs("root", "mount")]
+pytestmark = [pytest.mark.processes, needs("mount")]
 
 PAGE = 4096  # a small disk is full when no page is left: what is begun has room still
 FULL = "No space left on device"
@@ -36,12 +36,12 @@ class SmallDisk:
         self.glass = outer.root / "glass"
         self.path.mkdir()
         mount = f"mount -t tmpfs -o size=2m,nr_inodes=500,mode=755 tmpfs {self.path}"
-        unshare = ["unshare", "--mount", "--propagation", "private"]
+        unshare = [*UNSHARE, "--mount", "--propagation", "private"]
         holder = outer.start_command(
             *unshare, "sh", "-c", f"{mount} && exec sleep 1000"
         )
         wait_until(lambda: psutil.Process(holder.pid).name() == "sleep")
-        self.enter = ["nsenter", f"--target={holder.pid}", "--mount"]
+        self.enter = [*NSENTER, f"--target={holder.pid}", "--mount"]
         self.farm = Farm(
             Path(f"/proc/{holder.pid}/root{self.path}")
         )  # to look and drop

@@ -23,7 +23,7 @@ from tests.faults.tools import needs
 from tests.faults.tracing import Stem, Strace, inject, work_traced
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.processes, needs("root", "strace", "pid namespace")]
+pytestmark = [pytest.mark.processes, needs("strace", "pid namespace")]
 
 LINK = "?link,linkat"  # a machine has one of them or both
 NOTED = "echo $FARM_ATTEMPT >> ran"

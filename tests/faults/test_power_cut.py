@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.driver import Farm
-from tests.faults.tools import needs
+from tests.faults.tools import UNSHARE, needs
 from tests.faults.tracing import Call, calls, inject, work_traced
 
-pytestmark = [pytest.mark.processes, needs("root", "strace")]
+pytestmark = [pytest.mark.processes, needs("strace")]
 
 #: word, names of the call on any machine, what its arguments or what it returned must hold
 WORDS = [
@@ -150,7 +150,7 @@ IDS = ("a", "b", "c", "d")
 def in_mounts_of_its_own(farm: Farm, script: str, **environ: str) -> str:
     """Run a script that may mount what it likes; what it said."""
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script],
+        [*UNSHARE, "--mount", "sh", "-c", script],
         cwd=farm.root,
         env=farm.environ | {"PYTHON": sys.executable, "IDS": " ".join(IDS)} | environ,
         stdout=subprocess.PIPE,

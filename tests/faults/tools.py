@@ -17,6 +17,13 @@ from pathlib import Path
 
 import pytest
 
+#: how namespaces are made and entered: an ordinary user is root in one of its own
+UNSHARE: tuple[str, ...] = ("unshare",)
+NSENTER: tuple[str, ...] = ("nsenter",)
+if os.geteuid() != 0:
+    UNSHARE = ("unshare", "--user", "--map-root-user")
+    NSENTER = ("nsenter", "--user", "--preserve-credentials")
+
 
 def _runs(*command: str) -> bool:
     if shutil.which(command[0]) is None:
@@ -72,14 +79,14 @@ TRIALS: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "strace": lambda: _runs("strace", "-f", "-o", os.devnull, "true"),
     "pid namespace": lambda: _runs(
-        *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "true")
+        *UNSHARE,
+        *("--pid", "--fork", "--kill-child", "--mount-proc", "true"),
     ),
-    "time namespace": lambda: _runs("unshare", "--time", "--fork", "true"),
+    "time namespace": lambda: _runs(*UNSHARE, "--time", "--fork", "true"),
     "mount": lambda: _runs(
-        *("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
+        *(*UNSHARE, "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
     ),
-    "loop mount": lambda: _runs("unshare", "--mount", "sh", "-c", _LOOP_MOUNT),
-    "setpriv": lambda: _runs("setpriv", "--reuid=65534", "--clear-groups", "true"),
+    "loop mount": lambda: _runs(*UNSHARE, "--mount", "sh", "-c", _LOOP_MOUNT),
     "prlimit": lambda: _runs("prlimit", "--nofile=64", "true"),
     "another user": another_user_runs_farm,
     "memory cgroup": _bounds_memory,

@@ -37,8 +37,9 @@ from farm.project import Project
 from farm.work import work_loop, work_once
 from farm.worker import Worker
 from tests.driver import Farm
+from tests.faults.tools import UNSHARE
 
-NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+NAMESPACE = (*UNSHARE, "--pid", "--fork", "--kill-child", "--mount-proc")
 _CALL = re.compile(r"(\w+)\((.*)\) += (-?\w+)")
 
 
