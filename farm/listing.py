@@ -3,7 +3,7 @@
 `Listing.refresh()` first, then ask. Only folders whose mtime moved are read
 again, so a look at a folder where nothing happens costs one `stat`. What a
 reader may assume: ids are UTF-8 and name files inside `tasks/`; names that can
-never be tasks (control characters, too long for a result) are kept apart, each
+never be tasks (control characters, too long for a result, `.JSON`) are kept apart, each
 with a sentence; so are folders below `tasks/` that belong to another user or that every user can write. Folders
 that are symbolic links are not followed. Names are trusted: whether a result's
 bytes are a result is seen when it is read.
@@ -23,6 +23,8 @@ _LONGEST_NAME = 255  # bytes
 _LONGEST_PATH = os.pathconf("/", "PC_PATH_MAX") - _LONGEST_NAME - 2  # of a folder
 _PLAIN = 50  # letters; a shorter id of plain text is never at fault
 _TRUST_IT = "chown or chmod o-w it, or set FARM_TRUST if that is meant"
+_SLIPS = (".json", ".json.txt")  # in any letters, and with blanks and dots behind
+_NOT_JSON = "a task file's name ends in .json, in small letters: rename it"
 _TOO_DEEP = "its path is too long for the files in it: move it higher up"
 
 
@@ -123,7 +125,7 @@ def _passed_over(name: str, why: str) -> _Seen:
 
 
 def _read_folder(path: str, prefix: str) -> Folder:
-    tasks, results, folders = [], [], []
+    tasks, results, folders, slips = [], [], [], []
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
@@ -135,7 +137,9 @@ def _read_folder(path: str, prefix: str) -> Folder:
                 tasks.append(prefix + stem)
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(f"{prefix}{name}/")
-    unusable = _faults(tasks)
+            elif name.lower().rstrip(". ").endswith(_SLIPS):
+                slips.append(prefix + name)  # dropped as a task, and would never run
+    unusable = _faults(tasks) | dict.fromkeys(slips, _NOT_JSON)
     usable = [i for i in tasks if f"{i}{TASK}" not in unusable] if unusable else tasks
     return Folder(usable, results, tuple(folders), unusable)
 

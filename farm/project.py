@@ -53,6 +53,19 @@ def key(task_id: str) -> str:
     return f"{raw[: _LONGEST - 33].decode(errors='ignore')}-{digest}"
 
 
+def _utf8(root: str) -> str:
+    """A project's path; JSON, in which tasks are told of it, takes no other letters."""
+    try:
+        root.encode()
+    except UnicodeEncodeError:
+        said = os.fsencode(root).decode(errors="backslashreplace")
+        raise UsageError(
+            f"{said}: this path is not UTF-8: rename that folder, or name the project"
+            " by a symbolic link whose path is UTF-8"
+        ) from None
+    return root
+
+
 Signature = tuple[int, ...]  # of a file: device, inode, size, mtime, ctime
 
 
@@ -66,10 +79,13 @@ class TaskBytes(msgspec.Struct, frozen=True):
 
 
 class Project:
-    """Paths of one project folder. Making one touches nothing; see `open`."""
+    """Paths of one project folder. Making one touches nothing; see `open`.
+
+    UsageError for a path that is not UTF-8.
+    """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = os.path.abspath(root)
+        self.root = _utf8(os.path.abspath(root))
         self.tasks = f"{self.root}/tasks"
         self.farm = f"{self.root}/.farm"
         self.settings = f"{self.root}/farm.toml"

@@ -316,6 +316,16 @@ class Queue:
         # One that was placed again may be in there twice, the better place first.
         return list(dict.fromkeys(look.id for look in looks if self._counts(look)))
 
+    def behind(self, task_id: str) -> set[str]:
+        """Ids that wait for this task, or for one that does, as of the last look."""
+        found: set[str] = set()
+        todo = {task_id}
+        while todo:
+            waiters = {i for i in self._waiters(todo.pop()) if i in self.waiting}
+            todo |= waiters - found
+            found |= waiters
+        return found - {task_id}
+
     def doom(self, task_id: str) -> Doomed | None:
         """Why a task can only end, as of the last look; None if it can run."""
         found = (d for d in self._doomed if d.look.id == task_id)
@@ -376,9 +386,9 @@ class Queue:
         look = self._looks.get(task_id)
         return look.sha256 if look else None
 
-    def outlook(self) -> Outlook:
-        """What is to come; meaningful when `next` gives None."""
-        timed = [i for i, w in self.waiting.items() if w.until is not None]
+    def outlook(self, around: str | None = None) -> Outlook:
+        """What is to come, without the task around us; when `next` gives None."""
+        timed = [i for i, w in self.waiting.items() if w.until and i != around]
         held = self._judge.refused.held & set(timed)
         stuck = {i: w for i, w in self.waiting.items() if w.until is None}
         return Outlook(len(timed) > len(held), bool(held), stuck)

@@ -56,6 +56,7 @@ def _nearest(text: str, refused: RefusedError) -> locate.Place:
     return locate.NOWHERE
 
 
+_RESULT = {"version", "id", "status"}  # keys of every result, and of no task
 _MUST_BE = {
     "run": 'a string for the shell or a list of strings such as ["make", "-j4"]',
     "call": 'a string such as "module:function"',
@@ -115,6 +116,10 @@ def _path_in(message: str) -> Path:
 def _unknown_key(
     path: Path, holder: dict[str, object], keys: Sequence[str]
 ) -> RefusedError:
+    if not path and holder.keys() >= _RESULT:  # a sync tool's "conflicted copy", say
+        whose = shown(holder["id"])
+        message = f"this is a copy of the result of {whose}, and not a task"
+        return RefusedError((), f"{message}: move it out of tasks/")
     unknown = next(key for key in holder if key not in keys)
     hint = did_you_mean(unknown, keys) or ": correct it or remove it"
     where = f" in `{path[0]}`" if path else ""

@@ -116,8 +116,12 @@ OPEN_STATES = (State.READY, State.RUNNING, State.WAITING)
 class Survey:
     """Looks at one project again and again."""
 
-    def __init__(self, project: Project, *, glance: bool = False) -> None:
+    def __init__(
+        self, project: Project, *, glance: bool = False, around: str | None = None
+    ) -> None:
+        """Without the task `around` us: it is not counted, nor among `ids`."""
         self.project = project
+        self._left_out = frozenset((around,) if around else ())
         self._queue = Queue(project, self._put_off, writes=False, glance=glance)
         self._failed: dict[str, tuple[Failure | None, Known]] = {}  # as read then
         self._ends: dict[str, Known] = {}
@@ -142,7 +146,7 @@ class Survey:
         queue = self._queue
         queue.refresh(now, tick)
         tasks, results = queue.names
-        open_ids = tasks - results
+        open_ids = tasks - results - self._left_out
         self._ends = queue.ends()
         held, delayed = self._ledgers(open_ids, now)
         self._running = {i: run for i, run in held.items() if i in open_ids}
@@ -191,7 +195,7 @@ class Survey:
     def ids(self) -> set[str]:
         """Every task there was at the last look."""
         tasks, results = self._queue.names
-        return tasks | results
+        return (tasks | results) - self._left_out
 
     def word(self, task_id: str) -> State | Status:
         """Where one of `ids` was at the last look, or how it had ended."""
@@ -224,7 +228,8 @@ class Survey:
             if known.status is Status.SUCCEEDED
         }
         elapsed = {i: run.elapsed_s for i, run in self._running.items()}
-        return estimate.time_left(tasks - results, elapsed, succeeded, hands)
+        open_ids = tasks - results - self._left_out
+        return estimate.time_left(open_ids, elapsed, succeeded, hands)
 
     def mark(self, task_id: str) -> tuple[str, float | None]:
         """What changes whenever something happened to a task."""
@@ -257,6 +262,10 @@ class Survey:
     def waits(self, task_id: str) -> Waits | None:
         """What a task waited for at the last look."""
         return self._waits.get(task_id)
+
+    def behind(self, task_id: str) -> set[str]:
+        """Ids that waited for this task at the last look, or for one that did."""
+        return self._queue.behind(task_id)
 
     def doom(self, task_id: str) -> Doomed | None:
         """Why a task could only end, at the last look; None if it could run."""
@@ -299,7 +308,8 @@ class Survey:
             found.setdefault(
                 task_id, Waits(task_id, "its next attempt has its time", rfc3339(until))
             )
-        return {i: found[i] for i in sorted(found) if i not in self._running}
+        beside = self._running.keys() | self._left_out
+        return {i: found[i] for i in sorted(found.keys() - beside)}
 
     def _failures(self, most: int | None) -> list[Failure]:
         wanted = set(Status) - {Status.SUCCEEDED} if most is None else FAILURES
@@ -331,9 +341,9 @@ def _shortage(project: Project) -> "Shortage | None":
     return Shortage(settings, Keyring(Scopes.as_recorded(project)))
 
 
-def survey(project: Project) -> Report:
-    """One look, now."""
-    return Survey(project).look(time.time(), time.monotonic())
+def survey(project: Project, around: str | None = None) -> Report:
+    """One look, now; without the task `around` us."""
+    return Survey(project, around=around).look(time.time(), time.monotonic())
 
 
 def failure(project: Project, task_id: str) -> Failure | None:

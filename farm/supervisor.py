@@ -33,6 +33,7 @@ from farm.config import Settings, usable_cpus
 from farm.control import DRAIN, Control
 from farm.errors import FarmError
 from farm.health import LONGEST_REST
+from farm.inside import around
 from farm.journal import Entry, Reader
 from farm.keys import in_files
 from farm.listing import holds_more
@@ -87,7 +88,7 @@ class Supervisor:
         self._host = self._holder.who.host
         self._control = Control(project)
         self._journal = Reader(project, Entry, from_now=True)
-        self._survey = Survey(project, glance=True)
+        self._survey = Survey(project, glance=True, around=around(project, os.environ))
         self._report: Report | None = None  # before the first look
         waits = not screen.is_live and holds_more(project.tasks, SMALL)
         now = time.monotonic()

@@ -109,10 +109,10 @@ def _is_stale(worker: Worker) -> bool:
 
 
 def _nothing_left(worker: Worker) -> bool:
-    if not worker.queue.outlook().quiet:
+    if not worker.queue.outlook(worker.around).quiet:
         return False
     worker.refresh()  # an event may have told only a part of it
-    return not len(worker.queue) and worker.queue.outlook().quiet
+    return not len(worker.queue) and worker.queue.outlook(worker.around).quiet
 
 
 def idle(worker: Worker) -> None:

@@ -27,6 +27,7 @@ from farm.config import Settings
 from farm.control import DRAIN, Control
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
+from farm.inside import around
 from farm.job import Scratch, Secrets, environ_for
 from farm.journal import Journal
 from farm.late import not_from
@@ -158,6 +159,11 @@ class Worker:
         from farm.hooks import Hooks  # noqa: PLC0415 - most farms have none
 
         return Hooks(self.project, self.settings, os.environ.copy(), self.say)
+
+    @cached_property
+    def around(self) -> str | None:
+        """The task that has started us; asked between two tasks of our own."""
+        return around(self.project, self.secrets.back_into(os.environ))
 
     @cached_property
     def ring(self) -> "Keyring":

@@ -221,6 +221,40 @@ def test_a_name_that_can_never_be_a_task_is_kept_apart(
     assert [sentence in why for why in looks.listing.unusable().values()] == [True]
 
 
+@pytest.mark.parametrize(
+    "name", ["b.JSON", "b.Json", "b.json.txt", "b.JSON.TXT", "b.json.", "sub/b.json "]
+)
+def test_a_name_that_was_meant_for_a_task_is_kept_apart(
+    project: Project, looks: Looks, name: str
+) -> None:
+    put(project, name)
+    put(project, "a.json")
+    looks.look()
+    said = "a task file's name ends in .json, in small letters: rename it"
+
+    assert looks.listing.tasks() == {"a"}
+    assert looks.listing.unusable() == {name: said}
+
+
+@pytest.mark.parametrize(
+    "name", ["b.txt", "b.json~", "b.json.bak", "b.jsonl", "json", "JSON", ".b.JSON"]
+)
+def test_other_files_are_nobodys_business(
+    project: Project, looks: Looks, name: str
+) -> None:
+    put(project, name)
+    looks.look()
+
+    assert (looks.listing.tasks(), looks.listing.unusable()) == (set(), {})
+
+
+def test_a_folder_may_be_called_as_it_likes(project: Project, looks: Looks) -> None:
+    put(project, "B.JSON/a.json")
+    looks.look()
+
+    assert (looks.listing.tasks(), looks.listing.unusable()) == ({"B.JSON/a"}, {})
+
+
 def test_the_longest_name_with_a_result_is_a_task(
     project: Project, looks: Looks
 ) -> None:

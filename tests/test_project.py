@@ -347,3 +347,28 @@ def test_network_mounts_are_known_by_the_kernels_table(
     monkeypatch.setattr(mount, "_table", lambda: MOUNTS)
 
     assert Project(root).network is expected
+
+
+# -- paths that are not UTF-8 ----------------------------------------------------------
+
+
+def odd_folder(tmp_path: Path) -> str:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    Path(odd, "tasks").mkdir(parents=True)
+    return odd
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_anything_is_made(
+    tmp_path: Path,
+) -> None:
+    odd = odd_folder(tmp_path)
+    with pytest.raises(UsageError, match=r"/\\xff: this path is not UTF-8: rename"):
+        Project.open(odd)
+
+    assert [path.name for path in Path(odd).iterdir()] == ["tasks"]
+
+
+def test_a_link_leads_to_a_project_whose_path_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(odd_folder(tmp_path))
+
+    assert Project.open(tmp_path / "link").root == f"{tmp_path}/link"

@@ -27,6 +27,31 @@ def refused(text: str | bytes) -> TaskFileError:
     return caught.value
 
 
+# -- what is no task at all ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["succeeded", "invalid"])
+def test_a_copy_of_a_result_is_called_so(status: str) -> None:
+    copied = {
+        "version": 1,
+        "id": "tiles/0",
+        "status": status,
+        "stdout": "",
+        "error": {},
+    }
+    fault = refused(json.dumps(copied))
+
+    assert fault.message == (
+        'this is a copy of the result of "tiles/0", and not a task: move it out of tasks/'
+    )
+
+
+def test_a_task_with_a_key_of_a_result_has_an_unknown_key() -> None:
+    fault = refused('{"run": "true", "id": "a", "status": "failed"}')
+
+    assert fault.message.startswith("unknown key `id`")
+
+
 # -- what a good file means ----------------------------------------------------------
 
 

@@ -51,7 +51,9 @@ def work_in(project: Project, order: Order) -> int:
         return 0  # anything else is a death to the supervisor
     if worker.stop.asked:
         return INTERRUPTED
-    return _judged(project, time.monotonic() - began) if order.until_done else 0
+    if not order.until_done:
+        return 0
+    return _judged(project, worker.around, time.monotonic() - began)
 
 
 def _reason(worker: Worker, end: LoopEnd) -> str:
@@ -60,12 +62,12 @@ def _reason(worker: Worker, end: LoopEnd) -> str:
     return worker.stop.reason or end.value
 
 
-def _judged(project: Project, seconds: float) -> int:
+def _judged(project: Project, around: str | None, seconds: float) -> int:
     """Say what came of it; the exit code."""
     from farm.cli.screen import summarize  # noqa: PLC0415 - only at the very end
     from farm.report import survey  # noqa: PLC0415 - the same
 
-    report = survey(project)
+    report = survey(project, around)
     summarize(report, seconds)
     return 0 if report.all_succeeded else 1
 

@@ -1,5 +1,6 @@
 """`farm wait`: until tasks have ended."""
 
+import os
 import time
 
 import click
@@ -15,6 +16,9 @@ from farm.cli.common import (
     read_project,
     selects,
 )
+from farm.cli.hint import PATIENCE, Hint
+from farm.errors import UsageError
+from farm.inside import around
 from farm.report import Survey
 from farm.selection import Choice
 from farm.states import Status
@@ -48,26 +52,59 @@ def command(
     """Wait until tasks have ended: those that are named, or all there are now.
 
     Exit code 0 if all have succeeded, 1 if some did not, 124 if the time was up
-    before. What did not succeed is printed.
+    before. What did not succeed is printed. Inside a task that task is left out, and
+    what waits for it.
     """
-    survey = Survey(read_project(place.find(project)))
+    there = read_project(place.find(project))
+    inside = around(there, os.environ)
+    if inside in choice.patterns:
+        raise UsageError(f"this runs inside {inside}, so it cannot wait for its end")
+    survey = Survey(there, around=inside)
     ids = chosen(survey, choice)
+    _refuse_behind(survey, inside, choice)
+    own = os.environ.get("FARM_WORKER") if inside else None
+    patience = PATIENCE if timeout is None else min(PATIENCE, timeout / 2)
+    hint = Hint(survey, own, patience)
+
+    def left() -> list[str]:
+        report = survey.look(time.time(), time.monotonic(), 0)
+        open_ids = [i for i in ids if i in survey.ids and _is_open(survey, i)]
+        waited = [i for i in open_ids if i not in _behind(survey, inside)]
+        if waited:
+            hint.tell(report, time.monotonic(), waited)
+        return waited
 
     def ended() -> bool | None:
-        if _left(survey, ids):
+        if left():
             return None
         survey.recheck()  # some may have run again since they were seen to have ended
-        return None if _left(survey, ids) else True
+        return None if left() else True
 
     in_time = poll.until(ended, timeout)
-    words = {i: str(survey.word(i)) if i in survey.ids else "gone" for i in ids}
+    beside = _behind(survey, inside) & set(ids)
+    if beside:
+        left_out = counted(len(beside), "task")
+        click.echo(f"not waited for: {left_out} behind {plain(inside or '')}", err=True)
+    told = [i for i in ids if i not in beside]
+    words = {i: str(survey.word(i)) if i in survey.ids else "gone" for i in told}
     return _report(words, in_time=bool(in_time), as_json=as_json)
 
 
-def _left(survey: Survey, ids: list[str]) -> list[str]:
-    """Those of these tasks that have not ended, at this moment."""
-    survey.look(time.time(), time.monotonic(), 0)
-    return [i for i in ids if i in survey.ids and survey.word(i) not in set(Status)]
+def _refuse_behind(survey: Survey, inside: str | None, choice: Choice) -> None:
+    """UsageError for a task that is named, and waits for the one that we run in."""
+    for task_id in _behind(survey, inside).intersection(choice.patterns):
+        raise UsageError(
+            f"this runs inside {inside}, for which {task_id} waits: neither would end"
+        )
+
+
+def _behind(survey: Survey, inside: str | None) -> set[str]:
+    """What waits for the task inside which we run, as of the last look."""
+    return survey.behind(inside) if inside else set()
+
+
+def _is_open(survey: Survey, task_id: str) -> bool:
+    return survey.word(task_id) not in set(Status)
 
 
 def _report(words: dict[str, str], *, in_time: bool, as_json: bool) -> int:

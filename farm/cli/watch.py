@@ -15,6 +15,7 @@ from farm.cli.common import (
     read_project,
     selects,
 )
+from farm.cli.hint import Hint
 from farm.cli.terminal import fit, width
 from farm.pattern import literal, matches
 from farm.report import Line, Survey
@@ -50,9 +51,11 @@ def command(
     globs = [literal(p) if p in survey.ids else p for p in choice.patterns]
     seen: dict[str, Mark] | None = None
 
+    hint = Hint(survey)
+
     def look() -> None:
         nonlocal seen
-        survey.look(time.time(), time.monotonic(), 0)
+        hint.tell(survey.look(time.time(), time.monotonic(), 0), time.monotonic())
         now = {i: survey.mark(i) for i in survey.ids if _is_meant(i, globs)}
         for line in _changes(survey, seen, now):
             if not choice.words or line.word in choice.words:

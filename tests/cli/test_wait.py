@@ -9,11 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from farm import poll
+from farm.life import Life
 from farm.project import Project
 from farm.states import Why
 from tests.attempts import drop, ended
 from tests.cli.conftest import Run
 from tests.driver import Farm, said
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -107,6 +109,66 @@ def test_what_is_no_duration_is_wrong_usage(
     code, _, err = run("wait", "-C", project.root, f"--timeout={timeout}")
 
     assert (code, "is no duration" in err) == (2, True)
+
+
+# -- when nothing can happen -----------------------------------------------------------
+
+NOBODY = "no worker is running here: farm supervise, or farm worker\n"
+
+
+def test_without_a_worker_it_says_so_and_waits(farm: Farm) -> None:
+    farm.drop("a", run="true")
+    waits = farm.start("wait")
+    wait_until(lambda: NOBODY in said(farm, waits), on_timeout=farm.describe)
+    assert waits.poll() is None
+    farm.work()
+
+    assert waits.wait(30) == 0
+    assert said(farm, waits).count(NOBODY) == 1
+
+
+def test_before_the_time_is_up_it_is_said(run: Run, project: Project) -> None:
+    drop(project, "a")
+    code, _, err = run("wait", "-C", project.root, "--timeout", "0.1")
+
+    assert (code, err) == (124, f"{NOBODY}0 of 1 task succeeded\n")
+
+
+def test_with_a_worker_nothing_is_said(run: Run, project: Project, alive: Life) -> None:
+    drop(project, "a")
+    code, _, err = run("wait", "-C", project.root, "--timeout", "0.1")
+
+    assert (code, err) == (124, "0 of 1 task succeeded\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            [],
+            "nothing of this can start: a and 1 more: needs x (nobody has dropped it)\n",
+        ),
+        (["a"], "nothing of this can start: a: needs x (nobody has dropped it)\n"),
+    ],
+)
+def test_what_nobody_can_start_is_said(
+    run: Run, project: Project, alive: Life, words: list[str], why: str
+) -> None:
+    drop(project, "a", needs=["x"])
+    drop(project, "b", needs=["a"])
+    _, _, err = run("wait", "-C", project.root, "--timeout", "0.1", *words)
+
+    assert err.startswith(why)
+
+
+def test_while_something_can_run_nothing_is_said_of_what_waits(
+    run: Run, project: Project, alive: Life
+) -> None:
+    drop(project, "a", needs=["b"])
+    drop(project, "b")
+    _, _, err = run("wait", "-C", project.root, "--timeout", "0.1", "a")
+
+    assert err == "0 of 1 task succeeded\n"
 
 
 # -- how it is typed -------------------------------------------------------------------
