@@ -31,6 +31,7 @@ from farm.cadence import TICK, Looks, nap
 from farm.claim import Holder
 from farm.config import Settings, usable_cpus
 from farm.control import DRAIN, Control
+from farm.endings import Endings
 from farm.errors import FarmError
 from farm.health import LONGEST_REST
 from farm.inside import around
@@ -95,7 +96,7 @@ class Supervisor:
         self._looks = Looks(now + BUSY_LOOK * waits, now + FIRST_LOOK * waits)
         self._sweep_due = self._vitals_due = self._trim_due = 0.0
         self._traces: tuple[int, ...] = ()  # as of the last look
-        self._untold: list[Entry] = []  # what was heard and not said yet
+        self._endings = Endings(time.time())
         self._moves = False  # tasks ended at the last tick
         self._heard = False  # ... or since the last look
         self._counted: set[str] = set()  # those that ended since then for good
@@ -121,7 +122,7 @@ class Supervisor:
         finally:
             self._end_workers()
             singleton.release()
-        for step in (self._say_what_ended, self._look_at_last):
+        for step in (partial(self._say_what_ended, last=True), self._look_at_last):
             if trouble := _guarded(step):
                 _guarded(partial(self._screen.event, trouble))
         return self._report or self._survey.look(time.time(), time.monotonic())
@@ -245,19 +246,20 @@ class Supervisor:
     def _hear(self) -> None:
         """Take in what workers wrote: who did its work is well, and all of it is told."""
         entries = [entry for entry in self._journal.poll() if entry.is_ending]
-        self._untold += entries
+        self._endings.add(entries)
+        self._heard = self._heard or bool(entries)
         well = {entry.worker for entry in entries if entry.why not in _NOT_ITS_WORK}
         for slot in self._slots:
             if any(slot.ran(worker) for worker in well):
                 slot.state.forgive()
 
-    def _say_what_ended(self) -> None:
+    def _say_what_ended(self, *, last: bool = False) -> None:
         self._hear()
-        entries, self._untold = self._untold, []
-        self._moves = bool(entries)
-        self._heard = self._heard or self._moves
-        if entries:
+        entries = self._endings.take(last=last)
+        self._moves = bool(entries or self._endings)
+        if self._moves:
             self._idle_rounds = 0
+        if entries:
             self._screen.ended(entries)
         if entries and self._report is not None:
             self._report = advanced(self._report, self._not_counted(entries))
@@ -294,7 +296,9 @@ class Supervisor:
         self._counted, self._heard = set(), False
         screen, ended = self._screen, time.monotonic()
         self._looks = Looks.after(began, ended, screen.pause, live=screen.is_live)
-        self._screen.show(self._report)
+        if entries := self._endings.take(last=True):  # they are counted in this report
+            screen.ended(entries)
+        screen.show(self._report)
 
     def _look_at_last(self) -> None:
         """Unless nothing has moved since the look that found nothing left to do."""

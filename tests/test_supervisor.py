@@ -35,9 +35,12 @@ class Remembering:
 
     def __init__(self) -> None:
         self.shown: list[Report] = []
+        self.told: list[str] = []
 
     def event(self, text: str) -> None: ...
-    def ended(self, entries: Sequence[Entry]) -> None: ...
+    def ended(self, entries: Sequence[Entry]) -> None:
+        self.told += [entry.id for entry in entries]
+
     def show(self, report: Report) -> None:
         self.shown.append(report)
 
@@ -233,6 +236,22 @@ def test_at_its_end_it_looks_only_if_something_moved_since(alone: Alone) -> None
     assert alone.counts() == (2, 0, 2)
 
 
+def test_what_workers_did_is_told_once_and_in_order_whoever_is_read_first(
+    alone: Alone,
+) -> None:
+    alone.drop("check", "merge", "last")
+    alone.tick()
+    others = [Journal(alone.project, name) for name in ("a", "b", "c", "z")]
+    for number, journal in enumerate(others):
+        journal.append(Entry(f"t{number}", 2000.0 - number, "x", Why.FAILED, None, 1))
+    alone.tick(1.0)
+    others[0].append(Entry("check", 1990.0, "x", Why.FAILED, None, 1))
+    alone.tick(2.0)
+    alone.tick(3.0)
+
+    assert alone.screen.told == ["check", "t3", "t2", "t1", "t0"]
+
+
 # -- counting --------------------------------------------------------------------------
 
 
@@ -248,10 +267,12 @@ def long(alone: Alone, monkeypatch: pytest.MonkeyPatch) -> Alone:
 def test_between_two_looks_the_journals_move_the_counts(long: Alone) -> None:
     long.end("a", "b")
     long.tick(1.0)
+    long.tick(1.5)
     first = long.counts()
     long.end("c")
     long.end("d", status=Status.FAILED)
     long.tick(2.0)
+    long.tick(2.5)
 
     assert [first, long.counts()] == [(4, 2, 2), (4, 3, 0)]
     assert long.screen.shown[-1].counts[Status.FAILED] == 1
@@ -276,7 +297,7 @@ def test_what_ended_while_it_looked_is_not_counted_twice(
 
 
 def test_a_task_that_is_told_of_twice_is_counted_once(long: Alone) -> None:
-    for after in (1.0, 2.0):
+    for after in (1.0, 2.0, 3.0):
         long.end("a")
         long.tick(after)
 
@@ -289,5 +310,6 @@ def test_what_was_dropped_since_the_last_look_is_counted_when_it_ends(
     long.drop("e")
     long.end("a", "b", "c", "d", "e")
     long.tick(1.0)
+    long.tick(1.5)
 
     assert long.counts() == (5, 5, 0)

@@ -74,11 +74,11 @@ def _left(report: Report) -> int:
 
 def ended_lines(entries: Sequence[Entry]) -> list[str]:
     """One line for each ending; when there are many, only what did not succeed."""
-    good = [e for e in entries if e.status is Status.SUCCEEDED]
-    lines = [_line(e) for e in entries if e.status is not Status.SUCCEEDED]
-    if len(good) > MOST_LINES:
-        return [f"{len(good)} tasks succeeded", *lines]
-    return [*map(_line, good), *lines]
+    others = [e for e in entries if e.status is not Status.SUCCEEDED]
+    good = len(entries) - len(others)
+    if good > MOST_LINES:
+        return [f"{good} tasks succeeded", *map(_line, others)]
+    return list(map(_line, entries))
 
 
 def _line(entry: Entry) -> str:
