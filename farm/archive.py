@@ -45,7 +45,7 @@ def needed(project: Project, tasks: Set[str], finished: Set[str]) -> set[str]:
     """The finished ids that an unfinished task needs; without them it would wait.
 
     RACE: a task dropped after this look may need what is packed: it waits, its
-    need "nobody has dropped", until somebody restores that.
+    need "not in tasks/", until that is restored.
     """
     asked: set[str] = set()
     for task_id in tasks - finished:
@@ -73,7 +73,7 @@ def finish(project: Project, holder: Holder) -> tuple[list[str], list[str]]:
     moved, faults = Moved(), []
     for moving in shelf.moving(project):
         try:
-            _move_all(project, holder, moving, moved)
+            _move_all(project, holder, moving, moved, killed=True)
         except ArchiveError as error:
             faults.append(str(error))
     return moved.ids, faults
@@ -107,12 +107,14 @@ def _read_pair(project: Project, task_id: str) -> Pair:
         raise StaysError(_NO_TEXT) from None
 
 
-def _move_all(project: Project, holder: Holder, moving: str, moved: Moved) -> None:
+def _move_all(
+    project: Project, holder: Holder, moving: str, moved: Moved, *, killed: bool = False
+) -> None:
     """Remove from `tasks/` what an archive holds, then give it its final name."""
     left = {}
     for pair in shelf.pairs(moving):
         try:
-            _remove(project, pair)
+            _remove(project, pair, killed=killed)
             moved.ids.append(pair.id)
         except PASSED_OVER as error:
             left[pair.id] = words(error)
@@ -128,12 +130,16 @@ def _move_all(project: Project, holder: Holder, moving: str, moved: Moved) -> No
     moved.file = shelf.publish(moving)
 
 
-def _remove(project: Project, pair: Pair) -> None:
-    """Remove task and result if they are still those of the line, or one is gone."""
+def _remove(project: Project, pair: Pair, *, killed: bool) -> None:
+    """Remove task and result if they are still those of the line, or one is gone.
+
+    RACE: a run that was killed may have removed the task, and another was dropped
+    since: it would never run beside the result, which is the line's.
+    """
     with locked(project, pair.id) as ledger:
         _give_back_other(project, pair)
         there = lies(project, pair)
-        if there is Lies.OTHER:
+        if there is Lies.OTHER or (there is Lies.NEWER and not killed):
             raise StaysError(_CHANGED)
         if ledger.lines and (head := parse_head(pair.result.encode())):
             # RACE: killed before the ledger is gone, its attempts must not count

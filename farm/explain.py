@@ -18,6 +18,7 @@ from farm.life import LifeLock, observe
 from farm.locate import did_you_mean
 from farm.look import Look, read_look
 from farm.needs import Needs
+from farm.pattern import matches
 from farm.project import Project
 from farm.report import Survey
 from farm.result import VERSION, Attempt, posix, reason
@@ -64,10 +65,28 @@ def explain(survey: Survey, task_id: str, now: float) -> Explanation:
     return _open(survey, past, now)
 
 
+def explain_archived(past: History, where: str, now: float) -> Explanation:
+    """Explain what an archive holds; `where` says which, and how it comes back."""
+    told = past.result
+    assert told is not None, "only what has ended is archived"  # noqa: S101 - for mypy
+    why = [where, *_ending(past, now)]
+    return Explanation(past.id, State.FINAL, told.status, why, _RESTORE.format(past.id))
+
+
+_RESTORE = "nothing: it is archived (farm restore {} puts it back)"
+
+
 # -- ended -------------------------------------------------------------------------
 
 
 def _ended(survey: Survey, past: History, now: float) -> list[str]:
+    why = _ending(past, now)
+    if survey.project.task_signature(past.id) is None:
+        why.append("its task file is gone; its result is all that is left")
+    return why
+
+
+def _ending(past: History, now: float) -> list[str]:
     told = past.result
     assert told is not None, "asked only about what has ended"  # noqa: S101 - for mypy
     text = f"{told.status.words}{_ago(told.finished, now)}"
@@ -81,8 +100,6 @@ def _ended(survey: Survey, past: History, now: float) -> list[str]:
             f"its result is of version {told.version}, written by a newer farm than"
             f" this (which writes {VERSION}): not all of it is shown"
         )
-    if survey.project.task_signature(past.id) is None:
-        why.append("its task file is gone; its result is all that is left")
     return why
 
 
@@ -196,6 +213,8 @@ def _by_needs(survey: Survey, task_id: str, task: Task, now: float) -> list[str]
         unmet = [i for i in members if _word(survey, i) != Status.SUCCEEDED]
         if not members:
             found.append(f"it needs {need}, which matches nothing yet")
+        if needs.is_glob(need) and (not members or unmet):
+            found += _archived_members(survey, need)
         found += [f"it needs {i}{stands(survey, i, now)}" for i in unmet[:MOST_NEEDS]]
         if more := len(unmet) - MOST_NEEDS:
             found += [f"it needs {more} more that match {need}"] if more > 0 else []
@@ -209,8 +228,7 @@ def _word(survey: Survey, task_id: str) -> str:
 def stands(survey: Survey, task_id: str, now: float) -> str:
     """Where a needed task is, to follow its name: `, which runs for 3 s on ada`."""
     if task_id not in survey.ids:
-        near = did_you_mean(task_id, _nearest(task_id, survey.ids))
-        return f", which nobody has dropped{near}"
+        return f", which {_absent(survey, task_id)}"
     running = survey.running(task_id)
     if running is not None:
         return f", which runs for {duration(running.elapsed_s)} on {running.worker}"
@@ -225,6 +243,30 @@ def stands(survey: Survey, task_id: str, now: float) -> str:
     said = reason(head.error, head.exit_code, head.signal)
     was = "" if head.status in _BY_ITSELF else "was "
     return f", which {was}{head.status.words}{_ago(head.finished, now)}: {said}"
+
+
+def _absent(survey: Survey, task_id: str) -> str:
+    """Where a needed task is that does not lie in `tasks/`."""
+    place = survey.archived.get(task_id)
+    if place is None:
+        return f"is not in tasks/{did_you_mean(task_id, _nearest(task_id, survey.ids))}"
+    was = "has" if place.status in _BY_ITSELF else "was"
+    file = survey.project.relative(place.archive)
+    how = f"{was} {place.status.words} and lies in {file}"
+    return f"{how}: farm restore {task_id} puts it back"
+
+
+def _archived_members(survey: Survey, need: str) -> list[str]:
+    """What a glob would mean as well, were it not archived."""
+    found = [i for i in survey.archived if matches(need, i) and i not in survey.ids]
+    if not found:
+        return []
+    files = sorted({survey.archived[i].archive for i in found})
+    where = survey.project.relative(files[-1])
+    where += f" and {len(files) - 1} more" if len(files) > 1 else ""
+    tasks = counted(len(found), "task")
+    back = f"farm restore '{need}' puts them back"
+    return [f"{tasks} more that match {need} lie in {where}: {back}"]
 
 
 def _nearest(task_id: str, ids: Iterable[str]) -> list[str]:

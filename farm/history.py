@@ -86,6 +86,12 @@ def read_history(project: Project, task_id: str) -> History:
     return History(task_id, None, ended, pasts[-1], alive)
 
 
+def history_of(task_id: str, raw: bytes) -> History | None:
+    """What the bytes of a result tell; None if they are none."""
+    told = _parse(raw)
+    return History(task_id, told, told.attempts) if told else None
+
+
 def _read_result(project: Project, task_id: str) -> Told | None:
     try:
         raw = disk.read_file(project.result_path(task_id))
@@ -93,6 +99,10 @@ def _read_result(project: Project, task_id: str) -> Told | None:
         if error.errno in _NO_FILE:
             return None
         raise
+    return _parse(raw)
+
+
+def _parse(raw: bytes) -> Told | None:
     try:
         return _TOLD.decode(raw)
     except disk.NO_JSON:

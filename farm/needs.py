@@ -151,7 +151,7 @@ class Needs:
 
     def _absence(self, member: str) -> Missing:
         known = member in self._tasks or member in self._results
-        return Missing(member, "" if known else "nobody has dropped it")
+        return Missing(member, "" if known else "not in tasks/")
 
 
 def circles(wanted: Mapping[str, Sequence[str]], needs: Needs) -> list[list[str]]:

@@ -10,7 +10,8 @@ neither does. So a line too many does no harm, and it is safe to write first and
 remove afterwards: a pair leaves one place when the other has it on the platter. Every
 move is made under the lock of the task's ledger and only if the bytes are still those
 of the line. A result alone is final, a task alone would run again: so the task goes
-first, and comes back last.
+first, and comes back last. Who is killed in between leaves a result alone, and a task
+that is dropped beside it would never run; `farm.archive.finish` sees to that.
 """
 
 import os
@@ -66,6 +67,7 @@ class Lies(Enum):
     WHOLE = "whole"
     RESULT = "result"  #: the task file is missing: a run was killed there
     NOTHING = "nothing"
+    NEWER = "newer"  #: beside its result lies another task
     OTHER = "other"  #: something that the line does not hold
 
 
@@ -81,7 +83,7 @@ def lies(project: Project, pair: Pair) -> Lies:
         return Lies.OTHER
     if task == (None if pair.task is None else pair.task.encode()):
         return Lies.WHOLE
-    return Lies.RESULT if task is None else Lies.OTHER
+    return Lies.RESULT if task is None else Lies.NEWER
 
 
 def is_whole(project: Project, pair: Pair) -> bool:

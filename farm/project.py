@@ -39,6 +39,7 @@ from farm.task import check_id
 TASK, RESULT = ".json", ".result.json"
 CHECK = ".farm-check-"  # beginning of names that a trial of the mount makes in tasks/
 MOVED = "archived"  # beginning of names in .farm/tmp that may hold a person's only copy
+UNDER_WAY = (".moving", ".restoring")  # ends of names in archive/ that begin with a dot
 MAX_TASK_BYTES = 50 * 1024 * 1024
 _LONGEST = 200  # bytes of an id in a file name; leaves room for prefix and suffix
 
@@ -97,6 +98,7 @@ class Project:
         self.control = f"{self.farm}/control"
         self.credentials = f"{self.farm}/credentials"
         self.archive = f"{self.root}/archive"
+        self.archived = f"{self.farm}/archived"
         self.archive_lock = f"{self.farm}/archive.lock"
         self.network = is_network(self.root)
 
@@ -245,6 +247,14 @@ class Project:
     def hooks_log_path(self) -> str:
         """What hooks print."""
         return f"{self.logs}/hooks.log"
+
+    def is_moving(self) -> bool:
+        """Whether a `farm archive` or a `farm restore` works here, or was killed."""
+        try:
+            names = os.listdir(self.archive)
+        except OSError:
+            return False  # nothing was ever archived, or we may not know
+        return any(n.startswith(".") and n.endswith(UNDER_WAY) for n in names)
 
     def relative(self, path: str) -> str:
         """A path inside the project as people read it."""

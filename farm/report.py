@@ -37,6 +37,7 @@ from farm.task import Task
 from farm.words import duration
 
 if TYPE_CHECKING:
+    from farm.shelf import Place
     from farm.shortage import Shortage
 
 _SHORTAGE_FRESH = 2.0  # seconds after which keys that came are looked for
@@ -72,6 +73,8 @@ class Report(msgspec.Struct, frozen=True):
     workers: list[WorkerView]
     supervisors: list[SupervisorView]
     unusable: dict[str, str]  #: file names that can never be tasks
+    archived: int = 0  #: tasks in archive/ that do not lie here as well
+    moving: bool = False  #: a farm archive or farm restore works, or was killed
     unread: int = 0  #: of those counted as ready: nobody has looked whether they wait
 
     @property
@@ -129,6 +132,8 @@ class Survey:
         self._waits: dict[str, Waits] = {}
         self._shortage: Shortage | None = None
         self._shortage_at = float("-inf")  # POSIX seconds
+        self._placed: dict[str, Place] = {}
+        self._archive_moved = 0  # nanoseconds: when archive/ was as it is known
         self.workers: list[WorkerView] = []  #: as of the last look
 
     def _put_off(self, task: Task, now: float) -> Waiting | None:
@@ -165,8 +170,23 @@ class Survey:
             workers=self.workers,
             supervisors=here.supervisors,
             unusable=queue.unusable | self._unread(results),
+            archived=len(self.archived.keys() - self.ids) if self.archived else 0,
+            moving=self.project.is_moving(),
             unread=min(queue.unread, counts[State.READY]),
         )
+
+    @property
+    def archived(self) -> Mapping[str, "Place"]:
+        """Where each archived task lies; read again when archive/ has changed."""
+        try:
+            moved = os.stat(self.project.archive).st_mtime_ns
+        except OSError:
+            return {}  # nothing was ever archived
+        if moved != self._archive_moved:
+            from farm import shelf  # noqa: PLC0415 - most projects have none
+
+            self._placed, self._archive_moved = shelf.placed(self.project), moved
+        return self._placed
 
     def recheck(self) -> None:
         """Ask every result whether it is what it was; the next look tells of it.

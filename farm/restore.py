@@ -1,16 +1,20 @@
 """Put archived pairs of task and result back into `tasks/`.
 
     with pair.alone(project):                 one at a time
-        archive.finish(project, holder)       what a killed run left half done
+        archive.finish(project, holder)       what killed runs left half done
+        finish(project, holder)
         copies, faults = catalogue(project)
         restore(project, holder, copies, now)     these copies, and back
+        bring_needs(project, holder, needs, ...)  what tasks need that run again
 
-What can go wrong. A killed `restore` leaves lines of what lies in `tasks/` already; the
-next one removes them. With the disk full nothing is removed.
+What can go wrong. A killed `restore` leaves `archive/.restoring`, from which `finish`
+completes what it had begun; and lines of what lies in `tasks/` already, which the next
+one removes. With the disk full nothing is removed.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from hashlib import blake2b
 
 import msgspec
@@ -18,9 +22,11 @@ import msgspec
 from farm import disk, shelf
 from farm.claim import Holder
 from farm.journal import VERBS, Entry, note
+from farm.needs import Needs
 from farm.pair import PASSED_OVER, Lies, Moved, StaysError, lies, locked, words
 from farm.project import Project
 from farm.shelf import ArchiveError, Pair
+from farm.states import Status
 
 _ELSEWHERE = "a folder on its way is a symbolic link"
 _TAKEN = "a task or result of this name lies in tasks/"
@@ -32,6 +38,7 @@ class Copy(msgspec.Struct, frozen=True):
     path: str
     result: bytes  #: a digest
     has_task: bool
+    status: Status
 
 
 def catalogue(project: Project) -> tuple[dict[str, Copy], list[str]]:
@@ -59,7 +66,28 @@ def catalogue(project: Project) -> tuple[dict[str, Copy], list[str]]:
 
 def _copy(path: str, pair: Pair) -> Copy:
     digest = blake2b(pair.result.encode(), digest_size=16).digest()
-    return Copy(path, digest, pair.task is not None)
+    return Copy(path, digest, pair.task is not None, shelf.status_of(pair))
+
+
+def bring_needs(
+    project: Project, holder: Holder, needs: Iterable[str], here: Set[str], now: float
+) -> list[str]:
+    """Put back what these needs mean and has succeeded, unless it is `here`; the ids.
+
+    Needs are looked for in `tasks/` alone: a task that runs again without what it had
+    would wait for ever, or run with a part of it. ArchiveError if one cannot be put
+    back, or an archive may have more.
+    """
+    copies, faults = catalogue(project)
+    if faults:
+        raise ArchiveError(faults[0])
+    archived = {i for i, c in copies.items() if c.status is Status.SUCCEEDED} - here
+    every = Needs(archived, archived, lambda _: Status.SUCCEEDED)
+    wanted = set().union(*map(every.expand, needs)) & archived
+    moved = restore(project, holder, {i: copies[i] for i in sorted(wanted)}, now)
+    for task_id, why in moved.left.items():
+        raise ArchiveError(f"{task_id}, which is needed, stays in archive/: {why}")
+    return moved.ids
 
 
 def restore(
@@ -84,6 +112,8 @@ def restore(
 def _restore_from(
     project: Project, holder: Holder, path: str, wanted: set[str], moved: Moved
 ) -> None:
+    aside = project.aside_path(holder.name, "archive")
+    shelf.begin_restore(project, path, wanted, aside)
     back = []
     for pair in shelf.pairs(path):
         if pair.id in wanted:
@@ -96,8 +126,37 @@ def _restore_from(
         os.sync()  # one for all of them: one for each file takes many times as long
         gone = set(back)
         kept = (pair for pair in shelf.pairs(path) if pair.id not in gone)
-        shelf.write(path, kept, project.aside_path(holder.name, "archive"))
+        shelf.write(path, kept, aside)
         moved.ids += back
+    shelf.end_restore(project)
+
+
+def finish(project: Project, holder: Holder) -> list[str]:
+    """Put back what a killed run had put back by half; a sentence per fault."""
+    begun = shelf.restoring(project)
+    if begun is None:
+        return []
+    wanted, path = set(begun.ids), f"{project.archive}/{begun.archive}"
+    try:
+        for pair in shelf.pairs(path) if os.path.lexists(path) else ():
+            if pair.id in wanted:
+                with suppress(*PASSED_OVER):  # it lies there as well as before
+                    _complete(project, holder, pair)
+        os.sync()
+        shelf.end_restore(project)
+    except ArchiveError as error:
+        return [str(error)]
+    return []
+
+
+def _complete(project: Project, holder: Holder, pair: Pair) -> None:
+    """Bring the task after its result; or remove that, if another task was dropped."""
+    with locked(project, pair.id):
+        there = lies(project, pair)
+        if there is Lies.NEWER:
+            disk.unlink(project.result_path(pair.id))
+        elif there is Lies.RESULT and pair.task is not None:
+            put(project, holder, project.task_path(pair.id), pair.task)
 
 
 def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
@@ -105,20 +164,21 @@ def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
         if not project.lies_inside(pair.id):
             raise StaysError(_ELSEWHERE)
         there = lies(project, pair)
-        if there is Lies.OTHER:
+        if there in (Lies.OTHER, Lies.NEWER):
             raise StaysError(_TAKEN)
         if there is Lies.NOTHING:
-            _put(project, holder, project.result_path(pair.id), pair.result)
+            put(project, holder, project.result_path(pair.id), pair.result)
         if there is not Lies.WHOLE and pair.task is not None:
             try:
-                _put(project, holder, project.task_path(pair.id), pair.task)
+                put(project, holder, project.task_path(pair.id), pair.task)
             except StaysError:
                 # RACE: a task was dropped just now; our result must not end it.
                 disk.unlink(project.result_path(pair.id))
                 raise
 
 
-def _put(project: Project, holder: Holder, path: str, text: str) -> None:
+def put(project: Project, holder: Holder, path: str, text: str) -> None:
+    """Make a file that was archived; StaysError if something has its name."""
     disk.make_folders(os.path.dirname(path))
     aside = project.aside_path(holder.name, "restored")
     disk.write_aside(aside, text.encode())

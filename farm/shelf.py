@@ -5,6 +5,8 @@
     publish(path)                         to `<UTC time>.jsonl.gz`
     archives(project), moving(project)    paths, the oldest first
     pairs(path)                           the lines of one
+    placed(project)                       in which archive each id lies, without its line
+    begin_restore(...), end_restore(...)  around a restore: `.restoring` tells of it
 
 A line is `{"id": ..., "task": the file's text or null, "result": the file's text}`.
 A name sorts after all that were there before, also when the clock was put back, so
@@ -16,8 +18,9 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,10 +28,12 @@ from farm import disk
 from farm.errors import FarmError
 from farm.project import MAX_TASK_BYTES, Project, is_usable
 from farm.result import parse_head
+from farm.states import Status
 
 _SUFFIX, _MOVING = ".jsonl.gz", ".jsonl.gz.moving"
 _LONGEST_LINE = 2 * (MAX_TASK_BYTES + disk.MOST)  # each quote in them is escaped
 _TOO_LONG = f"a line of more than {_LONGEST_LINE >> 20} MiB, unpacked"
+_RESTORING = ".restoring"  # see `project.UNDER_WAY`
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -59,6 +64,121 @@ def moving(project: Project) -> list[str]:
     names = _names(project)
     wanted = (n for n in names if n.endswith(_MOVING) and n.startswith("."))
     return [f"{project.archive}/{name}" for name in wanted]
+
+
+class Place(NamedTuple):
+    """Where the newest copy of an id lies, and how it had ended."""
+
+    archive: str  #: the file's path
+    status: Status
+
+
+class _Contents(msgspec.Struct, frozen=True):
+    """What one archive holds: a cache in `.farm/archived/`, made anew if it is not there."""
+
+    file: int  #: the archive's identity
+    ids: dict[str, Status]
+
+
+def placed(project: Project, *, writes: bool = False) -> dict[str, Place]:
+    """Where each archived id lies; an archive that cannot be read is passed over.
+
+    The same id may lie in `tasks/`, too: then that is where it is. With `writes` what
+    was read is remembered, so that nobody need read it again.
+    """
+    found = {}
+    for path in archives(project):
+        with suppress(ArchiveError):
+            contents = _remembered(project, path) or _read_contents(path)
+            if writes:
+                _remember(project, path, contents)
+            ids = contents.ids.items()
+            found.update({i: Place(path, status) for i, status in ids})
+    return found
+
+
+def newest(project: Project, task_id: str) -> Pair | None:
+    """The newest copy of an archived pair; None if there is none."""
+    place = placed(project).get(task_id)
+    if place is None:
+        return None
+    found = (pair for pair in pairs(place.archive) if pair.id == task_id)
+    return next(found, None)  # RACE: it may have been restored since
+
+
+def _read_contents(path: str) -> _Contents:
+    file = disk.identity_of(
+        path
+    )  # before its lines: were it replaced, it is read again
+    return _Contents(file, {pair.id: status_of(pair) for pair in pairs(path)})
+
+
+def _remembered(project: Project, path: str) -> _Contents | None:
+    """What is remembered of this very file."""
+    with suppress(OSError, msgspec.MsgspecError):
+        raw = disk.read_file(_cache_path(project, path))
+        known = msgspec.json.decode(raw, type=_Contents)
+        return known if known.file == disk.identity_of(path) else None
+    return None
+
+
+def status_of(pair: Pair) -> Status:
+    """How the task of a line had ended."""
+    head = parse_head(pair.result.encode())
+    assert head is not None, "a line is checked as it is read"  # noqa: S101 - for mypy
+    return head.status
+
+
+def _remember(project: Project, path: str, contents: _Contents) -> None:
+    if _remembered(project, path) is not None:
+        return
+    aside = project.aside_path(f"archived-{os.urandom(8).hex()}", "new")
+    with suppress(OSError):  # only a cache
+        disk.make_folders(project.archived, disk.FOLDER_MODE)
+        disk.replace(_cache_path(project, path), msgspec.json.encode(contents), aside)
+
+
+def forget_removed(project: Project) -> None:
+    """Nothing is remembered of archives that are gone."""
+    there = {f"{os.path.basename(path)}.json" for path in archives(project)}
+    with suppress(OSError):  # none was ever remembered
+        for name in set(os.listdir(project.archived)) - there:
+            disk.unlink(f"{project.archived}/{name}")
+
+
+def _cache_path(project: Project, path: str) -> str:
+    return f"{project.archived}/{os.path.basename(path)}.json"
+
+
+class Restoring(msgspec.Struct, frozen=True):
+    """Which lines of which archive are being put back."""
+
+    archive: str  #: its name in archive/
+    ids: list[str]
+
+
+def begin_restore(project: Project, path: str, ids: Iterable[str], aside: str) -> None:
+    """Write down what is put back before anything is; on the platter, as moves are."""
+    told = Restoring(os.path.basename(path), sorted(ids))
+    with _said(path):
+        disk.write_aside(aside, msgspec.json.encode(told), sync=True)
+        os.replace(aside, f"{project.archive}/{_RESTORING}")
+        disk.sync_folder(project.archive)
+
+
+def restoring(project: Project) -> Restoring | None:
+    """What a killed restore was putting back; None if there was none."""
+    try:
+        raw = disk.read_file(f"{project.archive}/{_RESTORING}")
+        return msgspec.json.decode(raw, type=Restoring)
+    except (OSError, msgspec.MsgspecError):
+        return None  # one that cannot be read is not ours: it is written in one step
+
+
+def end_restore(project: Project) -> None:
+    """All of it has been put back, or given up."""
+    with _said(project.archive):
+        disk.unlink(f"{project.archive}/{_RESTORING}")
 
 
 def moving_path(project: Project, now: float) -> str:

@@ -8,12 +8,14 @@ worker with a sentence.
 """
 
 import time
+from contextlib import suppress
 from enum import Enum
 
 from farm import pipe, rescue, retention
 from farm.agent import Agent
 from farm.claim import Claim
 from farm.commit import Ending
+from farm.errors import BusyError
 from farm.late import not_from
 from farm.ledger import endings, history, peek
 from farm.retry import put_off_for
@@ -88,6 +90,7 @@ def _work(worker: Worker, item: Ready) -> Ending | None:
 
 def work_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
     """Work until asked to stop, until nothing is left, or until unwell."""
+    _finish_moves(worker)
     while not worker.stop.soon:
         if _is_stale(worker):
             return LoopEnd.RELOAD
@@ -140,12 +143,28 @@ def _rescue(worker: Worker) -> None:
     if tick >= worker.sweep_due:
         worker.sweep_due = tick + SWEEP_EVERY  # also after one that fails
         rescue.sweep(worker.project, worker.holder, time.time())
+        _finish_moves(worker)
         worker.queue.recheck()
         took = time.monotonic() - tick
         worker.sweep_due = tick + max(SWEEP_EVERY, SWEEP_SHARE * took)
     if tick >= worker.trim_due:
         worker.trim_due = tick + retention.EVERY
         retention.trim(worker.project, worker.settings, time.time())
+
+
+def _finish_moves(worker: Worker) -> None:
+    """Complete what a killed `farm archive` or `farm restore` left half done."""
+    if not worker.project.is_moving():
+        return
+    with not_from(worker.project.root):
+        from farm import archive, pair, restore  # noqa: PLC0415 - hardly ever needed
+    try:
+        with suppress(BusyError), pair.alone(worker.project):
+            _, faults = archive.finish(worker.project, worker.holder)
+            faults += restore.finish(worker.project, worker.holder)
+            worker.say_once(faults)
+    except OSError as error:
+        pipe.cannot_look(worker, error)
 
 
 def _give_up(worker: Worker) -> None:

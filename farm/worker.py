@@ -189,6 +189,17 @@ class Worker:
         text = plain(self.secrets.clean_text(text))
         self.capture.say(f"{time.strftime('%H:%M:%S')}  {text}")
 
+    @cached_property
+    def _said(self) -> set[str]:
+        return set()
+
+    def say_once(self, sentences: list[str]) -> None:
+        """Each of these, unless it was said before."""
+        for sentence in sentences:
+            if sentence not in self._said:
+                self._said.add(sentence)
+                self.say(sentence)
+
     # -- at each beat, in the heart's thread -------------------------------------
 
     def _at_beat(self) -> None:

@@ -338,9 +338,9 @@ def test_with_a_full_disk_nothing_leaves_the_archive(
     lay(project, "a")
     pack(project, "a")
     monkeypatch.setattr(disk, "write_all", full)
-    moved = unpack(project, "a")
 
-    assert moved.left == {"a": "No space left on device"}
+    with pytest.raises(ArchiveError, match="No space left on device"):
+        unpack(project, "a")
     assert (packed(project), lies(project, "a")) == (["a"], (None, None))
 
 
@@ -478,6 +478,52 @@ def test_a_killed_restore_is_finished_by_the_next(
     assert lies(project, "a") == (TASK, result(token="a"))
 
 
+NEW = b'{"run": "new"}'
+
+
+@pytest.fixture
+def restored_by_half(project: Project) -> Project:
+    """A restore of `a` was killed between the result and the task."""
+    lay(project, "a")
+    moved = pack(project, "a")
+    assert moved.file is not None
+    shelf.begin_restore(project, moved.file, ["a"], f"{project.tmp}/aside")
+    lay(project, "a", task=None)
+    return project
+
+
+def test_a_task_that_is_dropped_after_a_killed_restore_will_run(
+    restored_by_half: Project,
+) -> None:
+    project = restored_by_half
+    Path(project.task_path("a")).write_bytes(NEW)
+    faults = restore.finish(project, ME)
+
+    assert (faults, lies(project, "a")) == ([], (NEW, None))
+    assert packed(project) == ["a"]
+    assert not project.is_moving()
+
+
+def test_a_task_follows_its_result_after_a_killed_restore(
+    restored_by_half: Project,
+) -> None:
+    project = restored_by_half
+    restore.finish(project, ME)
+
+    assert lies(project, "a") == (TASK, result(token="a"))
+    assert not project.is_moving()
+
+
+def test_a_restore_of_which_the_archive_is_gone_is_over(
+    restored_by_half: Project,
+) -> None:
+    project = restored_by_half
+    Path(shelf.archives(project)[0]).unlink()
+
+    assert restore.finish(project, ME) == []
+    assert not project.is_moving()
+
+
 # -- what a killed archive leaves ---------------------------------------------------
 
 
@@ -510,6 +556,17 @@ def test_what_was_dropped_since_is_not_touched_and_the_line_stays(
 
     assert (ids, packed(project)) == ([], ["a"])
     assert lies(project, "a") == (TASK, None)
+
+
+def test_a_task_that_is_dropped_after_a_killed_archive_will_run(
+    project: Project,
+) -> None:
+    lay(project, "a", NEW)
+    under_way(project, PAIR)
+    archive.finish(project, ME)
+
+    assert lies(project, "a") == (NEW, None)
+    assert packed(project) == ["a"]
 
 
 def test_a_line_is_dropped_if_its_pair_never_left(

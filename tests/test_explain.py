@@ -221,7 +221,7 @@ def test_a_need_that_nobody_dropped_has_the_nearest_name(
     drop(project, "a", needs=["biuld"])
 
     assert answer(project) == (
-        "it needs biuld, which nobody has dropped, did you mean `build`?"
+        "it needs biuld, which is not in tasks/, did you mean `build`?"
     )
 
 

@@ -39,9 +39,7 @@ def test_a_need_with_a_torn_result_is_open() -> None:
 
 
 def test_a_need_that_nobody_dropped_is_open_and_says_so() -> None:
-    assert needs("a").verdict("a", ["b"]) == Unmet(
-        (Missing("b", "nobody has dropped it"),)
-    )
+    assert needs("a").verdict("a", ["b"]) == Unmet((Missing("b", "not in tasks/"),))
 
 
 def test_an_invalid_need_may_still_be_corrected() -> None:

@@ -463,7 +463,7 @@ def test_a_task_waits_for_what_nobody_dropped_and_says_so(folder: Folder) -> Non
     folder.drop("a", needs=["b"])
     folder.look()
 
-    assert folder.why("a") == "needs b (nobody has dropped it)"
+    assert folder.why("a") == "needs b (not in tasks/)"
 
 
 def test_what_needed_one_of_ours_is_ready_at_once(folder: Folder) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import click
 
-from farm import archive, disk, pair
+from farm import archive, disk, pair, restore, shelf
 from farm.claim import Holder
 from farm.cli.common import (
     JSON_OPTION,
@@ -15,6 +15,7 @@ from farm.cli.common import (
     example,
     insist,
     open_project,
+    refuse_archived,
     selects,
 )
 from farm.listing import Listing
@@ -62,11 +63,14 @@ def command(
     there, holder = open_project(place.find(project)), Holder.passing()
     with pair.alone(there):
         before, faults = archive.finish(there, holder)
+        faults += restore.finish(there, holder)
         ended = _Ended(there)
         ids = ended.chosen(choice, before, older_than)
         stays = ended.staying(choice, ids)
         ids = [i for i in ids if i not in stays]
         moved = archive.archive(there, holder, ids, time.time()) if ids else Moved()
+        shelf.placed(there, writes=True)
+        shelf.forget_removed(there)
     moved.ids = before + moved.ids
     troubled = bool(faults or moved.left or stays.keys() & set(choice.patterns))
     moved.left |= stays
@@ -96,6 +100,7 @@ class _Ended:
         `older_than` is in seconds.
         """
         known = self._tasks.union(self._ids, moved)
+        refuse_archived(self._project, choice, known)
         ids = [i for i in choose(choice, known, self._word) if i in self._ids]
         if older_than is None:
             return ids

@@ -3,7 +3,7 @@
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,7 +14,7 @@ from farm.config import Settings, load_settings
 from farm.errors import NoProjectError, UsageError
 from farm.listing import Listing
 from farm.project import Project, find_project, is_usable
-from farm.selection import WORDS, Choice, choose, must_be
+from farm.selection import WORDS, Choice, UnknownTaskError, choose, must_be
 from farm.states import FAILURES
 from farm.words import plain
 
@@ -113,15 +113,43 @@ def selects(function: Function) -> Function:
 def chosen(survey: "Survey", choice: Choice) -> list[str]:
     """The ids that a command means, at this moment; UnknownTaskError if one is not."""
     survey.look(time.time(), time.monotonic(), 0)
+    refuse_archived(survey.project, choice, survey.ids)
     return choose(choice, survey.ids, survey.word)
 
 
+def refuse_archived(project: Project, choice: Choice, known: Collection[str]) -> None:
+    """UnknownTaskError, with the archive, for an id that is not here but lies there."""
+    for pattern in choice.patterns:
+        if pattern not in known and (said := archived_sentence(project, pattern)):
+            raise UnknownTaskError(said)
+
+
+def archived_sentence(project: Project, task_id: str) -> str:
+    """Where an archived task lies, and how it comes back; "" if it is not archived."""
+    if not os.path.isdir(project.archive):
+        return ""
+    from farm import shelf  # noqa: PLC0415 - hardly ever needed
+
+    place = shelf.placed(project).get(task_id)
+    if place is None:
+        return ""
+    file = project.relative(place.archive)
+    return f"{task_id} is archived in {file}: farm restore {task_id} puts it back"
+
+
+def is_here(project: Project, task_id: str) -> bool:
+    """Whether a task file or a result of this id lies in `tasks/`."""
+    paths = (project.task_path(task_id), project.result_path(task_id))
+    there = is_usable(task_id) and any(map(os.path.lexists, paths))
+    return there and project.lies_inside(task_id)
+
+
 def one_task(project: Project, task_id: str) -> None:
-    """UnknownTaskError, with the nearest name, if there is no such task."""
-    for path in (project.task_path(task_id), project.result_path(task_id)):
-        there = is_usable(task_id) and os.path.lexists(path)
-        if there and project.lies_inside(task_id):
-            return
+    """UnknownTaskError, with the archive or the nearest name, if it is not here."""
+    if is_here(project, task_id):
+        return
+    if sentence := archived_sentence(project, task_id):
+        raise UnknownTaskError(sentence)
     listing = Listing(project)
     listing.refresh()
     must_be(task_id, listing.tasks() | listing.results())

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from farm import archive, disk, pair, restore
+from farm import archive, disk, pair, restore, shelf
 from farm.claim import Holder
 from farm.cli.common import (
     JSON_OPTION,
@@ -44,6 +44,7 @@ def command(
     there, holder = open_project(place.find(project)), Holder.passing()
     with pair.alone(there):
         _, unfinished = archive.finish(there, holder)
+        unfinished += restore.finish(there, holder)
         copies, damaged = restore.catalogue(there)
         faults = unfinished + damaged
         for fault in faults:  # first of all: they tell why an id is unknown
@@ -51,6 +52,8 @@ def command(
         ids = choose(choice, copies, lambda _: "")
         wanted = {task_id: copies[task_id] for task_id in ids}
         moved = restore.restore(there, holder, wanted, time.time())
+        shelf.placed(there, writes=True)
+        shelf.forget_removed(there)
     _report(moved, as_json=as_json)
     return 1 if faults or moved.left else 0
 

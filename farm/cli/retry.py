@@ -1,5 +1,6 @@
 """`farm retry`: let tasks run again, with what was skipped because of them."""
 
+import os
 import time
 
 import click
@@ -26,7 +27,7 @@ from farm.result import Head
 from farm.revive import Revival
 from farm.selection import Choice
 from farm.states import State, Status
-from farm.words import plain
+from farm.words import counted, plain
 
 PATIENCE = 2.0  # seconds; a passer-by who sweeps holds a lock for a moment
 
@@ -54,16 +55,18 @@ def command(place: Place, project: str | None, choice: Choice, *, as_json: bool)
     """Run tasks again that did not succeed, and what was skipped because of them.
 
     Their results move to .farm/logs/; earlier attempts no longer count. A task that
-    waits for its next attempt need not wait any longer. Returns when all are ready;
-    prints their ids. Exit code 1 if one cannot run again.
+    waits for its next attempt need not wait any longer. What they need and lies in an
+    archive is restored first. Returns when all are ready; prints their ids. Exit code 1 if one cannot run again.
     """
     insist(choice, "farm retry --failed, an id, or a glob")
     there = open_project(place.find(project))
     survey = Survey(there)
     wanted = [i for i in chosen(survey, choice) if _is_meant(i, choice, survey)]
     ids = _with_skipped(there, survey, wanted)
+    holder = Holder.passing()
+    _bring_needs(there, holder, ids, survey)
     seen = {task_id: register.counts(there, task_id) for task_id in ids}
-    holder, became = Holder.passing(), {}
+    became = {}
     for task_id in ids:
         became[task_id] = _revive(there, holder, task_id, seen[task_id])
         if became[task_id] in _DONE and not as_json:
@@ -88,6 +91,26 @@ def _with_skipped(project: Project, survey: Survey, wanted: list[str]) -> list[s
             skipped[task_id] = look.task.needs if look and look.task else ()
     needs = Needs(survey.ids, set(), lambda _: None)
     return revive.with_skipped(wanted, skipped, needs.expand)
+
+
+def _bring_needs(
+    project: Project, holder: Holder, ids: list[str], survey: Survey
+) -> None:
+    """Restore what these tasks need; BusyError or ArchiveError if that cannot be."""
+    looks = [read_look(project, task_id) for task_id in ids]
+    needs = {n for look in looks if look and look.task for n in look.task.needs}
+    if not needs or not os.path.isdir(project.archive):
+        return
+    from farm import archive, pair, restore  # noqa: PLC0415 - hardly ever needed
+
+    with pair.alone(project):
+        archive.finish(project, holder)
+        restore.finish(project, holder)
+        now = time.time()
+        back = restore.bring_needs(project, holder, needs, survey.ids, now)
+    if back:
+        tasks = counted(len(back), "task")
+        click.echo(f"restored {tasks} from archive/ that these need", err=True)
 
 
 def _revive(

@@ -1,7 +1,8 @@
 """`farm show`: everything about one task."""
 
+import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -12,19 +13,24 @@ from farm.cli.common import (
     JSON_OPTION,
     PROJECT_OPTION,
     Place,
+    archived_sentence,
     example,
+    is_here,
     one_task,
     read_project,
 )
 from farm.cli.status import progress
 from farm.cli.terminal import styled, table
 from farm.errors import TaskFileError
-from farm.explain import Explanation, explain
-from farm.history import History, numbers, output, read_history
+from farm.explain import Explanation, explain, explain_archived
+from farm.history import History, history_of, numbers, output, read_history
 from farm.project import Project
 from farm.report import Survey
 from farm.result import Asked, Usage, posix
 from farm.words import clean, duration, moment, plain
+
+if TYPE_CHECKING:
+    from farm.shelf import Pair
 
 TAIL_LINES, TAIL_BYTES = 10, 4096  # of output; `farm logs` has all of it
 _OWN = ("run", "call", "prompt", "prompt_file")  # keys that say what a task does
@@ -49,6 +55,9 @@ def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -
     Takes no lock and writes nothing.
     """
     there = read_project(place.find(project))
+    if not is_here(there, task_id) and (pair := _archived(there, task_id)):
+        _show_archived(there, pair, as_json=as_json)
+        return
     survey = Survey(there)
     one_task(survey.project, task_id)
     survey.look(time.time(), time.monotonic())
@@ -59,14 +68,49 @@ def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -
         name: _tail(there, past, suffix)
         for name, suffix in (("stdout", "out"), ("stderr", "err"))
     }
+    run = survey.running(task_id)
+    far = [f"  progress: {said}"] if run and (said := progress(run)) else []
     if as_json:
         click.echo(msgspec.json.encode(_facts(found, past, task, tails)))
         return
-    run = survey.running(task_id)
-    far = [f"  progress: {said}"] if run and (said := progress(run)) else []
-    lines = [*_head(found), *far, *_task(task), *_attempts(past, now), *_value(past)]
+    lines = [*_head(found), *far, *_rest(past, task, tails, now)]
+    _print(lines)
+
+
+def _archived(project: Project, task_id: str) -> "Pair | None":
+    if not os.path.isdir(project.archive):
+        return None
+    from farm import shelf  # noqa: PLC0415 - hardly ever needed
+
+    return shelf.newest(project, task_id)
+
+
+def _show_archived(project: Project, pair: "Pair", *, as_json: bool) -> None:
+    """What an archive holds of a task; its longer output may still lie in the logs."""
+    past = history_of(pair.id, pair.result.encode())
+    assert past is not None, "a line is checked as it is read"  # noqa: S101 - for mypy
+    now, said = time.time(), archived_sentence(project, pair.id)
+    found = explain_archived(past, said, now)
+    task = _without_env(pair.task.encode() if pair.task is not None else b"")
+    tails = {
+        "stdout": _tail(project, past, "out"),
+        "stderr": _tail(project, past, "err"),
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(_facts(found, past, task, tails)))
+        return
+    _print([*_head(found), *_rest(past, task, tails, now)])
+
+
+def _rest(past: History, task: Any, tails: dict[str, str], now: float) -> list[str]:
+    """All that follows the head."""
+    lines = [*_task(task), *_attempts(past, now), *_value(past)]
     for name, text in tails.items():
         lines += _block(f"{name}, its end", text) if text else []
+    return lines
+
+
+def _print(lines: list[str]) -> None:
     for line in lines:
         click.echo(line)  # a terminal wraps what is long; nothing is cut off
 
@@ -74,8 +118,15 @@ def command(place: Place, project: str | None, task_id: str, *, as_json: bool) -
 def _said(project: Project, task_id: str) -> Any:
     """What the task's file says, but no value of `env`; None if it is gone or no JSON."""
     try:
-        task = disk.decode(project.read_task(task_id).raw)
-    except (FileNotFoundError, TaskFileError, ValueError):
+        return _without_env(project.read_task(task_id).raw)
+    except (FileNotFoundError, TaskFileError):
+        return None
+
+
+def _without_env(raw: bytes) -> Any:
+    try:
+        task = disk.decode(raw)
+    except ValueError:
         return None
     if isinstance(task, dict) and isinstance(task.get("env"), dict):
         task["env"] = dict.fromkeys(task["env"], HIDDEN)

@@ -24,6 +24,10 @@ from farm.states import FAILURES, State, Status
 from farm.words import counted, duration, moment, plain
 
 MOST_ROWS = 10  # of each section; the rest is counted
+MOVING = (
+    "a farm archive or farm restore is under way, or was killed: the next worker, or the"
+    " next of them, completes it"
+)
 BAR = 10  # columns of a progress bar
 
 
@@ -106,6 +110,8 @@ def describe(report: Report, left: float | None, now: float) -> list[str]:
         lines.append(f"  no tasks yet: drop a task file into {folder}")
     if not any(worker.alive for worker in report.workers):
         lines.append("  no worker is running here: farm supervise, or farm worker")
+    if report.moving:
+        lines.append(f"  {MOVING}")
     lines += _failures(report, now)
     lines += _unusable(report)
     lines += _running(report)
@@ -127,6 +133,8 @@ def headline(report: Report, left: float | None) -> str:
     parts.append(f"{counts[Status.SUCCEEDED]} done")
     others = (status for status in Status if status is not Status.SUCCEEDED)
     parts += [f"{counts[status]} {status.words}" for status in others if counts[status]]
+    if report.archived:
+        parts.append(f"{report.archived} archived")
     if left is not None and (queued or counts[State.RUNNING]):
         parts.append(f"~{duration(left)} left")
     return ", ".join(parts)

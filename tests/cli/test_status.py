@@ -417,7 +417,7 @@ def test_a_list_says_how_and_why(run: Run, mixed: Project) -> None:
         "bad failed TIME exit code 1",
         "late timed out TIME exit code 1",
         "running running TIME attempt 1 on ada",
-        "waiting waiting needs nobody (nobody has dropped it)",
+        "waiting waiting needs nobody (not in tasks/)",
     ]
 
 
