@@ -22,6 +22,7 @@ from farm.pattern import matches
 from farm.project import Project
 from farm.report import Survey
 from farm.result import VERSION, Attempt, posix, reason
+from farm.skipped import Causes
 from farm.states import State, Status
 from farm.task import Task
 from farm.words import counted, duration, moment
@@ -35,7 +36,7 @@ NEXT = {
     Status.TIMED_OUT: "nothing by itself: farm retry {id} runs it again",
     Status.CANCELLED: "nothing by itself: farm retry {id} runs it again",
     Status.LOST: "nothing by itself: farm retry {id} runs it again",
-    Status.SKIPPED: "nothing by itself: farm retry of what it needs revives it, too",
+    Status.SKIPPED: "nothing by itself: {remedy} runs it again, too",
     Status.INVALID: "it is tried again when its file changes: farm check says what is wrong",
 }
 
@@ -56,9 +57,12 @@ def explain(survey: Survey, task_id: str, now: float) -> Explanation:
     # RACE: it may have ended since the look, or been made ready again.
     if past.result is not None and register.counts(survey.project, task_id) is not None:
         why, status = _ended(survey, past, now), past.result.status
-        return Explanation(
-            task_id, State.FINAL, status, why, NEXT[status].format(id=task_id)
-        )
+        remedy = ""
+        if status is Status.SKIPPED:
+            cause = Causes(survey.project, survey.ids, survey.word).of(task_id)
+            remedy = cause.remedy(task_id)
+        follows = NEXT[status].format(id=task_id, remedy=remedy)
+        return Explanation(task_id, State.FINAL, status, why, follows)
     running = survey.running(task_id)
     if running is not None and past.open is not None:
         return _running(survey, past, running, now)

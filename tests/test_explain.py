@@ -521,7 +521,7 @@ def test_what_runs_tells_its_earlier_attempts(project: Project, alive: Life) -> 
         ("timed_out", "farm retry a runs it again"),
         ("lost", "farm retry a runs it again"),
         ("cancelled", "farm retry a runs it again"),
-        ("skipped", "farm retry of what it needs revives it"),
+        ("skipped", "farm retry a runs it again, too"),
     ],
 )
 def test_what_has_ended_says_what_runs_it_again(

@@ -64,6 +64,7 @@ class _Add(click.Command):
         "farm add 'make && make install'",
         "farm add --call render:tile --kwargs '{\"x\": 0}' --retries 2",
         "farm add -p 'Fix the failing test' --needs build",
+        "farm add -p - < prompt.txt",
         "farm add --name nightly --after 10m -- ./report.sh",
         "farm add -f tasks.jsonl --name tiles",
     ),
@@ -72,7 +73,9 @@ class _Add(click.Command):
 @click.option("--call", metavar="M:F", help="A Python function, module:function.")
 @click.option("--args", metavar="JSON", help="Its arguments, as a JSON list.")
 @click.option("--kwargs", metavar="JSON", help="Its named arguments, a JSON object.")
-@click.option("-p", "--prompt", metavar="TEXT", help="What an agent is asked to do.")
+@click.option(
+    "-p", "--prompt", metavar="TEXT", help="What an agent is asked to do; - is stdin."
+)
 @click.option("--agent", metavar="NAME", help="Which agent is asked.")
 @click.option(
     "-f",
@@ -165,7 +168,7 @@ def _task(given: Mapping[str, Any], now: float) -> dict[str, Any]:
         "call": given["call"],
         "args": _json("--args", given["args"]),
         "kwargs": _json("--kwargs", given["kwargs"]),
-        "prompt": given["prompt"],
+        "prompt": _prompt(given["prompt"]),
         "agent": given["agent"],
         "cwd": given["cwd"],
         "env": dict(map(_pair, given["env"])) or None,
@@ -179,6 +182,22 @@ def _task(given: Mapping[str, Any], now: float) -> dict[str, Any]:
     if all(task[kind] is None for kind in ("run", "call", "prompt")):
         raise UsageError(_NOTHING)
     return {key: value for key, value in task.items() if value is not None}
+
+
+def _prompt(text: str | None) -> str | None:
+    """The text of `-p`; `-` means what stdin holds, without the last line's end."""
+    if text != "-":
+        return text
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"stdin is not UTF-8 (byte {error.start + 1}): a prompt is a text"
+        ) from None
+    if not text.strip():
+        message = "stdin holds no text, and -p - reads the prompt from it"
+        raise UsageError(message)
+    return text.removesuffix("\n")
 
 
 def _json(flag: str, text: str | None) -> object:

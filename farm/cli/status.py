@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import click
 import msgspec
@@ -20,6 +21,7 @@ from farm.crew import Running
 from farm.report import OPEN_STATES, Report, Survey, age
 from farm.result import posix
 from farm.selection import WORDS, Choice
+from farm.skipped import MOST_FOLLOWED, Cause, Causes, sentence
 from farm.states import FAILURES, State, Status
 from farm.words import counted, duration, moment, plain
 
@@ -29,6 +31,7 @@ MOVING = (
     " next of them, completes it"
 )
 BAR = 10  # columns of a progress bar
+Skipped = tuple[Cause, list[str]]  # a cause, and what was skipped because of it
 
 
 @click.command(
@@ -82,7 +85,8 @@ def command(
         click.echo(msgspec.json.encode(facts))
         return
     columns = width()
-    for line in describe(report, left, now):
+    skipped = _skipped(survey)
+    for line in describe(report, left, now, skipped):
         shown = fit(line, columns)
         click.echo(styled(shown, bold=True) if line and line[0] != " " else shown)
 
@@ -98,11 +102,20 @@ def _list(survey: Survey, words: frozenset[str], *, as_json: bool) -> None:
         click.echo(fit(row, width()))
 
 
+def _skipped(survey: Survey) -> Sequence[Skipped]:
+    """What was skipped, by what it was skipped for; of very many only some."""
+    ids = (i for i, known in survey.ends.items() if known.status is Status.SKIPPED)
+    some = list(islice(ids, MOST_FOLLOWED))
+    return Causes(survey.project, survey.ids, survey.word).groups(some) if some else ()
+
+
 def _when(at: float | None, now: float) -> str:
     return moment(at, now) if at is not None else ""
 
 
-def describe(report: Report, left: float | None, now: float) -> list[str]:
+def describe(
+    report: Report, left: float | None, now: float, skipped: Sequence[Skipped] = ()
+) -> list[str]:
     """The report as lines, attention first; headings do not begin with a space."""
     lines = [plain(report.project), f"  {headline(report, left)}"]
     if not report.total:
@@ -113,6 +126,8 @@ def describe(report: Report, left: float | None, now: float) -> list[str]:
     if report.moving:
         lines.append(f"  {MOVING}")
     lines += _failures(report, now)
+    rows = [(sentence(cause, ids),) for cause, ids in skipped[:MOST_ROWS]]
+    lines += _section("Skipped", rows, len(skipped) - len(rows))
     lines += _unusable(report)
     lines += _running(report)
     lines += _waiting(report, now)
@@ -164,8 +179,6 @@ def _failures(report: Report, now: float) -> Iterator[str]:
     ]
     total = sum(report.counts[status] for status in FAILURES)
     yield from _section("Needs attention", rows, total - len(rows))
-    if failed and (skipped := report.counts[Status.SKIPPED]):
-        yield f"  {counted(skipped, 'task')} skipped because of these: farm retry runs both again"
 
 
 def _ago(finished: str, now: float) -> str:

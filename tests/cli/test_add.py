@@ -280,6 +280,39 @@ def test_an_id_lies_below_the_name(add: Run, tmp_path: Path, name: str) -> None:
     assert out == "t/x/y\n"
 
 
+def stdin_is(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+
+
+def test_a_prompt_that_is_a_dash_is_read_from_stdin(
+    add: Run, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin_is(monkeypatch, "Fix it.\n\nAll of it: ✓\n".encode())
+    code, out, _ = add("--agent", "ada", "--name", "fix", "-p", "-")
+
+    assert (code, out) == (0, "fix\n")
+    assert tasks(project) == {
+        "fix": {"prompt": "Fix it.\n\nAll of it: ✓", "agent": "ada"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"", "stdin holds no text"),
+        (b" \n", "stdin holds no text"),
+        (b"ab\xff", "stdin is not UTF-8 (byte 3)"),
+    ],
+)
+def test_a_prompt_that_stdin_does_not_hold_is_wrong_usage(
+    add: Run, project: Project, monkeypatch: pytest.MonkeyPatch, raw: bytes, why: str
+) -> None:
+    stdin_is(monkeypatch, raw)
+    code, _, err = add("-p", "-")
+
+    assert (code, why in err, tasks(project)) == (2, True, {})
+
+
 def test_a_dash_means_stdin(
     add: Run, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

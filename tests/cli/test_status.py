@@ -22,6 +22,7 @@ from farm.life import Life
 from farm.project import Project
 from farm.report import Failure, Report, Waits
 from farm.result import rfc3339
+from farm.skipped import Cause
 from farm.states import State, Status, Why
 from tests import attempts
 from tests.attempts import attempt, drop
@@ -148,25 +149,40 @@ def test_of_many_failures_ten_are_shown_and_the_rest_is_counted(
     assert lines[-1] == last
 
 
-@pytest.mark.parametrize(("skipped", "words"), [(1, "1 task"), (41, "41 tasks")])
-def test_what_was_skipped_is_counted_in_one_line(skipped: int, words: str) -> None:
-    lines = shown(
-        "Needs attention",
-        failures=[*failures(1), *failures(skipped, Status.SKIPPED)],
-        counts={"failed": 1, "skipped": skipped},
-    )
+def test_what_was_skipped_is_told_with_what_it_was_skipped_for() -> None:
+    skipped = [(Cause("sleepy", "cancelled"), ["join"])]
+    lines = describe(report(counts={"skipped": 1}), None, NOW, skipped)
 
-    assert len(lines) == 2
-    assert lines[1].startswith(f"{words} skipped")
-    assert "farm retry" in lines[1]
+    assert lines[2:] == [
+        "",
+        "Skipped",
+        (
+            "  join was skipped because sleepy was cancelled:"
+            " farm retry sleepy runs both again"
+        ),
+    ]
 
 
-def test_what_was_only_skipped_is_left_to_the_headline() -> None:
-    lines = describe(
-        report(failures=failures(2, Status.SKIPPED), counts={"skipped": 2}), None, NOW
-    )
+def test_of_many_causes_some_are_shown() -> None:
+    skipped = [(Cause(f"c{n}", "failed"), [f"s{n}"]) for n in range(12)]
+    lines = describe(report(counts={"skipped": 12}), None, NOW, skipped)
 
-    assert lines[1:] == ["  0 of 1 worker busy, 0 queued, 0 done, 2 skipped"]
+    assert lines[-1] == "  and 2 more"
+
+
+def test_the_command_that_status_names_lets_what_was_skipped_run_again(
+    run: Run, project: Project
+) -> None:
+    lay(project, "sleepy", "cancelled")
+    lay(project, "join", "skipped")
+    drop(project, "join", needs=["sleepy"])
+    lay(project, "bad", "failed")
+    _, out, _ = run("status", project.root)
+    named = re.search(r"cancelled: farm (retry sleepy) runs both again", out)
+    assert named, out
+    code, out, _ = run("-C", project.root, *named[1].split())
+
+    assert (code, out.split()) == (0, ["sleepy", "join"])
 
 
 def test_a_failure_of_which_no_time_is_known_shows_none() -> None:
@@ -665,7 +681,8 @@ def test_on_a_terminal_headings_are_bold_and_nothing_else_is(farm: Farm) -> None
     terminal.read_all()
     bold = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", terminal.said)
 
-    assert bold[1:] == ["Needs attention", "Cannot be tasks", "Waiting", "Workers"]
+    headings = ["Needs attention", "Skipped", "Cannot be tasks", "Waiting", "Workers"]
+    assert bold[1:] == headings
     assert terminal.said.count("\x1b") == 2 * len(bold)
 
 
