@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from farm.life import Life
 from farm.project import Project
+from tests import skips
 from tests.driver import Farm
 
 
@@ -37,9 +38,11 @@ def farm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Farm]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Remember how the test went, for the fixture above."""
+    """Remember how the test went, for the fixture above; see `tests/skips.py`, too."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]  # pluggy's own type
+    if report.skipped and (refused := skips.refusal(report.longrepr[2])):
+        report.outcome, report.longrepr = "failed", refused
     if report.when == "call":
         item.report = report  # type: ignore[attr-defined]  # a place of our own
 

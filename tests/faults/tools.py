@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.skips import NOT_HERE
+
 #: how namespaces are made and entered: an ordinary user is root in one of its own
 UNSHARE: tuple[str, ...] = ("unshare",)
 NSENTER: tuple[str, ...] = ("nsenter",)
@@ -112,6 +114,4 @@ def works(name: str) -> bool:
 def needs(*names: str) -> pytest.MarkDecorator:
     """Skip, and say why, unless all of these work here."""
     missing = [name for name in names if not works(name)]
-    return pytest.mark.skipif(
-        bool(missing), reason=f"not to be had here: {', '.join(missing)}"
-    )
+    return pytest.mark.skipif(bool(missing), reason=f"{NOT_HERE}{', '.join(missing)}")
