@@ -68,9 +68,10 @@ class Gate:
     def python(self) -> str:
         """The same as statements of Python."""
         return (
-            "import os, time, pathlib\n"
+            "import os, threading, pathlib\n"
             f"pathlib.Path({str(self.folder)!r}, f'reached.{{os.getpid()}}').touch()\n"
-            f"while not os.path.exists({str(self.folder / 'open')!r}): time.sleep(0.02)\n"
+            f"while not os.path.exists({str(self.folder / 'open')!r}):"
+            " threading.Event().wait(0.02)\n"
         )
 
     def reached(self) -> list[int]:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -338,6 +338,15 @@ def test_only_these_rows_say_when_to_come_again() -> None:
 def test_only_a_gateway_says_not_to_try_again() -> None:
     saying = {name for name, row in ROWS.items() if "x-should-retry" in row.headers}
     assert saying == {"gateway_spend_limit"}
+
+
+def test_a_day_that_a_refusal_names_lies_ahead() -> None:
+    named = datetime.fromisoformat(f"{DATE}T00:00:00Z")
+
+    assert timedelta(days=28) < named - datetime.now(UTC) <= timedelta(days=30)
+    assert f"'resets_at': {int(named.timestamp())}" in str(
+        ROWS["codex_usage_limit_at"].body
+    )
 
 
 def test_a_row_names_another_day_if_told() -> None:
