@@ -23,7 +23,7 @@ from farm.backoff import AdaptiveBackoff
 from farm.errors import ConfigError, TaskFileError
 from farm.formats import Answer, messages, openai
 from farm.job import Job, prompt_of
-from farm.keyring import MOST_INLINE, Later
+from farm.keyring import MOST_INLINE, Later, without_key
 from farm.ledger import Using
 from farm.post import Got, Question, post
 from farm.result import Asked, Error, Outcome
@@ -114,7 +114,8 @@ class _Asking:
         if isinstance(got.answer, Answer):
             self._ring.succeeded(turn, got.headers, time.time())
             return _answered(self._agent, turn, got.answer, got)
-        trouble = self._last = self._ring.blame(turn, got.answer)
+        refused = without_key(got.answer, turn.key)
+        trouble = self._last = self._ring.blame(turn, refused)
         self._ring.refused(turn, trouble, time.time())
         ledger.append(Using(opened.token))  # while it waits it uses none
         if trouble.kind is Kind.BAD:
@@ -165,9 +166,8 @@ def _question(agent: Agent, turn: Turn, prompt: str) -> Question:
 
 
 def _asked(turn: Turn, got: Got) -> Asked:
-    return Asked(
-        model=turn.model, credential=turn.key.id, request_id=request_id(got.headers)
-    )
+    told = turn.key.unless_told(request_id(got.headers))
+    return Asked(model=turn.model, credential=turn.key.id, request_id=told)
 
 
 def _failed(kind: str, message: str, asked: Asked | None = None) -> Outcome:
@@ -202,7 +202,8 @@ def _answered(agent: Agent, turn: Turn, answer: Answer, got: Got) -> Outcome:
         value = _value(answer.text)
         if value is None:
             fault = "the answer is not the JSON that `output_schema` asks for"
-    asked = msgspec.structs.replace(_asked(turn, got), model=answer.model or turn.model)
+    model = turn.key.unless_told(answer.model) or turn.model
+    asked = msgspec.structs.replace(_asked(turn, got), model=model)
     return Outcome(
         Why.SUCCEEDED if fault is None else Why.FAILED,
         error=Error("agent", fault) if fault else None,

@@ -6,7 +6,7 @@ is the answer; the others are its proof, or the next things in the way. What it 
 was true when it looked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ from farm.task import Task
 from farm.words import counted, duration, moment
 
 _BY_ITSELF = (Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT)  # what it did
+_MOST_NAMES = 10  # of withheld variables
 MOST_NEEDS = 10  # open needs named one by one; the rest is counted
 
 NEXT = {
@@ -99,12 +100,23 @@ def _ending(past: History, now: float) -> list[str]:
     elif told.attempts:
         text = f"{text}, in {duration(told.duration_s)}"
     why = [text, *map(attempt_words, past.ended if len(past.ended) > 1 else ())]
+    if told.error is not None and told.error.withheld:
+        why.append(withheld_words(told.error.withheld))
     if told.version > VERSION:
         why.append(
             f"its result is of version {told.version}, written by a newer farm than"
             f" this (which writes {VERSION}): not all of it is shown"
         )
     return why
+
+
+def withheld_words(names: Sequence[str]) -> str:
+    """Which variables a task that failed did not get, and how it gets one."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return (
+        f"withheld from it, as they look like secrets: {', '.join(names[:_MOST_NAMES])}"
+        f'{more}; a task gets what it names: "env_from": ["{names[0]}"]'
+    )
 
 
 def _ago(finished: str, now: float) -> str:

@@ -9,13 +9,12 @@ cleaned of them (`Secrets.clean`).
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from farm import disk, process
+from farm import disk, process, shield
 from farm.capture import Capture
 from farm.claim import Claim
 from farm.config import Settings
@@ -23,7 +22,7 @@ from farm.errors import MACHINE, TaskFileError
 from farm.keys import in_files
 from farm.process import Mark
 from farm.project import Project
-from farm.result import Error, Outcome
+from farm.result import Asked, Error, Outcome
 from farm.stop import Stop
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 MOST_PROMPT = 10 << 20  #: bytes; agents' command lines take no more on stdin
 _PATIENCE = 1.0  # seconds between two tries to end what does not end
-_SECRET = re.compile(r"_API_KEY|_TOKEN$|_SECRET|_PASSWORD", re.IGNORECASE)
 
 
 class Scratch(msgspec.Struct, frozen=True):
@@ -64,13 +62,22 @@ class Secrets:
 
         ConfigError if a file that must hold a key cannot be used.
         """
-        names = [name for name in environ if _SECRET.search(name)]
+        names = shield.secret_names(environ)
         keys = in_files(environ)
         return cls({name: environ.pop(name) for name in names}, keys)
 
     def back_into(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The environment as it was, for a worker that starts afresh."""
         return {**environ, **self._taken}
+
+    @property
+    def all(self) -> dict[str, str]:
+        """Name and value of all, for a worker that starts afresh."""
+        return self._taken.copy()
+
+    def withheld(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Names of those that a task does not get which takes over these, in order."""
+        return tuple(sorted(self._taken.keys() - set(names)))
 
     def given(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those that variables with these names hold, or lead to."""
@@ -90,7 +97,12 @@ class Secrets:
             value=value and msgspec.Raw(self.redactor.clean_json(bytes(value))),
             text=text and self.clean_text(text),
             error=error and self._clean_error(error),
+            asked=outcome.asked and self._clean_asked(outcome.asked),
         )
+
+    def _clean_asked(self, asked: Asked) -> Asked:
+        said = msgspec.structs.asdict(asked).items()
+        return Asked(**{name: text and self.clean_text(text) for name, text in said})
 
     def _clean_error(self, error: Error) -> Error:
         return msgspec.structs.replace(

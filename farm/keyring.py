@@ -194,6 +194,7 @@ class Keyring:
 
     def _pools(self, turn: Turn, organization: str | None, now: float) -> list[str]:
         """Where a call counts: its pool, and the one that its answer names."""
+        organization = turn.key.unless_told(organization)
         if organization is not None:
             self._scopes.join(turn, organization, now)
         return list(dict.fromkeys((turn.pool, self._scopes.pool(turn.key))))
@@ -221,8 +222,7 @@ class Keyring:
 
     def refused(self, turn: Turn, trouble: Trouble, now: float) -> None:
         """The call was refused: whoever shares what it met rests with it."""
-        said = turn.key.hidden(trouble.message)
-        trouble = msgspec.structs.replace(trouble, message=said)
+        trouble = without_key(trouble, turn.key)
         if trouble.kind is Kind.OVERLOAD:
             self._overloaded(turn, trouble, now)
             return
@@ -252,6 +252,16 @@ class Keyring:
             return changed(scope, circuit=after, last_error=said, last_error_at=now)
 
         self._scopes.update(turn.endpoint, change)
+
+
+def without_key(trouble: Trouble, key: Key) -> Trouble:
+    """The same, if it quotes the key, without: it becomes a record, and a result."""
+    return msgspec.structs.replace(
+        trouble,
+        message=key.hidden(trouble.message),
+        request_id=key.unless_told(trouble.request_id),
+        organization=key.unless_told(trouble.organization),
+    )
 
 
 def _ask_at(best: _Seen, now: float) -> float | None:

@@ -24,9 +24,14 @@ import os
 import re
 import stat
 from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from farm import disk
 from farm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from farm.redact import Redactor
 
 _MOST_BYTES = 65_536  # of a file that holds a key
 _PART, _END = 8, 4  # letters of a key that tell something of it
@@ -95,16 +100,31 @@ class Key:
         """
         if not self.secret:
             return text
-        size = min(_PART, len(self.secret))
-        parts = {
-            self.secret[at : at + size] for at in range(len(self.secret) - size + 1)
-        }
-        parts.add(self.secret[-_END:])
-        return re.sub(
+        parts = {*self._parts, self.secret[-_END:]}
+        text = re.sub(
             r"[^\s\"'`,;:()<>]+",
             lambda word: "***" if any(part in word[0] for part in parts) else word[0],
             text,
         )
+        return self._redactor.clean_text(text)  # what is left in other forms
+
+    @cached_property
+    def _parts(self) -> frozenset[str]:
+        size = min(_PART, len(self.secret))
+        ends = range(size, len(self.secret) + 1) if self.secret else ()
+        return frozenset(self.secret[end - size : end] for end in ends)
+
+    def unless_told(self, name: str | None) -> str | None:
+        """A name that a provider gave; None if a part of the key is in it."""
+        if name is None or any(part in name for part in self._parts):
+            return None
+        return name if self._redactor.clean_text(name) == name else None
+
+    @cached_property
+    def _redactor(self) -> "Redactor":
+        from farm.redact import Redactor  # noqa: PLC0415 - most keys are never quoted
+
+        return Redactor([self.secret])
 
 
 def read_keys(provider: str, environ: Mapping[str, str]) -> list[Key]:

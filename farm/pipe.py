@@ -164,6 +164,7 @@ def judged(worker: Worker, taken: Claim, outcome: Outcome) -> Outcome:
     """An outcome as it is written down, when nothing of the task runs: without a secret."""
     if outcome.why is Why.FAILED:
         outcome = _believed(worker, outcome)
+        outcome = _without(worker, taken, outcome)
     outcome = worker.secrets.clean(outcome)
     worker.modules.note(taken.opened.acquired_at)
     took = time.monotonic() - taken.hold.tick
@@ -177,6 +178,18 @@ def _believed(worker: Worker, outcome: Outcome) -> Outcome:
     said = outcome.error.message if outcome.error else "it failed"
     fault = Error("machine", f"{refusal}, so this is not held against it: {said}")
     return msgspec.structs.replace(outcome, why=Why.FAULT, error=fault)
+
+
+_MOST_WITHHELD = 50  # names that a result tells; an environment may hold thousands
+
+
+def _without(worker: Worker, taken: Claim, outcome: Outcome) -> Outcome:
+    """A failure says which variables were withheld: one may be what it lacked."""
+    names = worker.secrets.withheld(taken.task.env_from)
+    if outcome.error is None or taken.task.kind == "prompt" or not names:
+        return outcome
+    error = msgspec.structs.replace(outcome.error, withheld=names[:_MOST_WITHHELD])
+    return msgspec.structs.replace(outcome, error=error)
 
 
 def _disk_refuses(worker: Worker) -> str:

@@ -31,6 +31,9 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     line: int | None = None  #: of the task file, from 1
     column: int | None = None
     files: dict[str, str] | None = None  #: sha256 of each file a verdict rests on
+    withheld: tuple[str, ...] | None = (
+        None  #: variables that look like secrets, by name
+    )
 
 
 MOST_COST = 1e300  #: dollars; infinity could not be written down

@@ -20,7 +20,7 @@ import time
 
 import msgspec
 
-from farm import life, process, processor
+from farm import life, process, processor, shield
 from farm.child import signal_name
 from farm.health import WorkerHealthState
 from farm.life import LifeLock
@@ -74,15 +74,17 @@ class SessionSlot:
         root = self._project.root
         command = [sys.executable, "-P", "-m", "farm", "worker", root]
         try:
-            popen = subprocess.Popen(
-                [*command, "--supervisor", str(os.getpid())],
-                cwd=root,
-                env={**os.environ, processor.SLOT: self._number},
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                start_new_session=True,  # Ctrl-C at the terminal is ours to pass on
-            )
+            with shield.handed(os.environ) as to:
+                popen = subprocess.Popen(
+                    [*command, "--supervisor", str(os.getpid()), *to.words],
+                    cwd=root,
+                    env={**to.env, processor.SLOT: self._number},
+                    pass_fds=to.fds,
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._said,
+                    stderr=self._said,
+                    start_new_session=True,  # Ctrl-C at the terminal is ours to pass on
+                )
         except OSError as error:
             self.trouble = f"cannot be started: {error.strerror}"
             return

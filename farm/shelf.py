@@ -115,7 +115,7 @@ def _read_contents(path: str) -> _Contents:
 
 def _remembered(project: Project, path: str) -> _Contents | None:
     """What is remembered of this very file."""
-    with suppress(OSError, msgspec.MsgspecError):
+    with suppress(OSError, *disk.NO_JSON):
         raw = disk.read_file(_cache_path(project, path))
         known = msgspec.json.decode(raw, type=_Contents)
         return known if known.file == disk.identity_of(path) else None
@@ -171,7 +171,7 @@ def restoring(project: Project) -> Restoring | None:
     try:
         raw = disk.read_file(f"{project.archive}/{_RESTORING}")
         return msgspec.json.decode(raw, type=Restoring)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *disk.NO_JSON):
         return None  # one that cannot be read is not ours: it is written in one step
 
 

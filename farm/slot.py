@@ -19,7 +19,7 @@ from enum import Enum
 
 import msgspec
 
-from farm import disk, life, process
+from farm import disk, life, process, shield
 from farm.child import signal_name
 from farm.config import Settings
 from farm.health import (
@@ -82,14 +82,17 @@ class Slot:
         self._project.restore_folders()
         log = disk.open_to_append(self._log)
         try:
-            self.popen = subprocess.Popen(
-                command,
-                cwd=self._project.root,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
-            )
+            with shield.handed(os.environ) as to:
+                self.popen = subprocess.Popen(
+                    [*command, *to.words],
+                    cwd=self._project.root,
+                    env=to.env,
+                    pass_fds=to.fds,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # a Ctrl-C at the terminal is ours to pass on
+                )
         except OSError:
             self._rest(now, "spawn")
             raise

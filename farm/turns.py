@@ -13,7 +13,7 @@ import math
 import time
 
 from farm.job import Job
-from farm.keyring import MOST_INLINE, Later
+from farm.keyring import MOST_INLINE, Later, without_key
 from farm.result import CANCELLED, Error, Outcome
 from farm.scopes import Turn, Want
 from farm.states import Why
@@ -60,6 +60,7 @@ def _wait(job: Job, at: float) -> Outcome | None:
 def refused(job: Job, wanted: Want, turn: Turn, trouble: Trouble) -> Outcome:
     """Tell everybody; the attempt is put off until a key is free, which may be now."""
     now = time.time()
+    trouble = without_key(trouble, turn.key)
     error = Error(ERROR_KINDS[trouble.kind], trouble.message)
     if trouble.kind in _OF_KEY and not turn.key.secret:
         return Outcome(Why.FAILED, error=error)  # a login is mended where it was made

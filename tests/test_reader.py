@@ -61,6 +61,8 @@ def undecoded(tree: ast.AST) -> Iterator[int]:
             caught = " ".join(name_of(h.type) for h in node.handlers if h.type)
             if "NO_JSON" in caught or "RecursionError" in caught:
                 guarded |= {id(n) for part in node.body for n in ast.walk(part)}
+        elif isinstance(node, ast.With) and "NO_JSON" in ast.unparse(node.items[0]):
+            guarded |= {id(n) for part in node.body for n in ast.walk(part)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and id(node) not in guarded:
             name = name_of(node.func)

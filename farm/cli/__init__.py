@@ -37,6 +37,7 @@ class Order(NamedTuple):
     name: str | None = None
     supervisor: int | None = None  #: process id of its parent
     until_done: bool = False
+    secrets: int | None = None  #: the descriptor from which it reads them
 
 
 def plain_order(words: list[str]) -> tuple[str, Order] | None:
@@ -55,6 +56,8 @@ def plain_order(words: list[str]) -> tuple[str, Order] | None:
                 order = order._replace(until_done=True)
             case ["--supervisor", pid, *rest] if pid.isdecimal():
                 order = order._replace(supervisor=int(pid))
+            case ["--secrets", fd, *rest] if fd.isdecimal():
+                order = order._replace(secrets=int(fd))
             case _:
                 return None
     return (project, order) if os.path.isdir(f"{project}/tasks") else None

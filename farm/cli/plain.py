@@ -4,6 +4,7 @@ import os
 import sys
 import time
 
+from farm import shield
 from farm.cli import INTERRUPTED, Order, clean_threads, cleaners, say, streams
 from farm.config import load_settings
 from farm.control import DRAIN
@@ -25,6 +26,9 @@ def work(project: str, order: Order) -> int:
 
 def work_in(project: Project, order: Order) -> int:
     """Work until asked to stop, or until nothing is left if that was ordered."""
+    if order.secrets is not None:
+        os.environ.update(shield.taken(order.secrets))
+    shield.shut(os.environ)
     settings = load_settings(project.settings, os.environ, {})
     sys.dont_write_bytecode = True  # a .pyc cannot tell two edits in one second apart
     began = time.monotonic()
@@ -79,4 +83,8 @@ def _start_afresh(project: Project, environ: dict[str, str], order: Order) -> No
         arguments.append("--until-done")
     if order.supervisor is not None:
         arguments += ["--supervisor", str(order.supervisor)]
-    os.execve(sys.executable, arguments, environ)  # noqa: S606 - no shell is wanted
+    with shield.handed(environ) as to:
+        for fd in to.fds:
+            os.set_inheritable(fd, True)  # noqa: FBT003 - its own signature
+        arguments += to.words
+        os.execve(sys.executable, arguments, to.env)  # noqa: S606 - no shell is wanted

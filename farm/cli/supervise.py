@@ -1,10 +1,12 @@
 """`farm supervise`: start workers and keep them healthy."""
 
+import os
 import sys
 import time
 
 import click
 
+from farm import shield
 from farm.cli import INTERRUPTED
 from farm.cli.common import (
     TRUST_OPTION,
@@ -50,6 +52,7 @@ def command(
     or wait for what nobody dropped.
     """
     there = open_to_run(place.find(project), trusted=trusted)
+    shield.shut(os.environ)  # workers get what is in it in another way
     settings = settings_of(there, {"workers": workers})
     screen = make_screen()
     began = time.monotonic()

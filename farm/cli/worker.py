@@ -25,12 +25,14 @@ from farm.life import check_name
 @click.option("--name", help="Its name  [default: host, process id, 4 hex digits]")
 @TRUST_OPTION
 @click.option("--supervisor", type=int, hidden=True, help="Process id of its parent.")
+@click.option("--secrets", type=int, hidden=True, help="Descriptor to read them from.")
 @click.pass_obj
 def command(
     place: Place,
     project: str | None,
     name: str | None,
     supervisor: int | None,
+    secrets: int | None,
     *,
     until_done: bool,
     trusted: bool,
@@ -44,4 +46,4 @@ def command(
     if name is not None:
         check_name(name)
     there = open_to_run(place.find(project), trusted=trusted)
-    return work_in(there, Order(name, supervisor, until_done))
+    return work_in(there, Order(name, supervisor, until_done, secrets))

@@ -250,9 +250,11 @@ def _learned(job: Job, call: _Call, answer: Answer) -> Outcome | None:
 
 
 def _asked(call: _Call, answer: Answer, session: _Session) -> Asked:
+    told = (answer.model, answer.trouble.request_id if answer.trouble else None)
+    model, request = map(call.turn.key.unless_told, told) if call.turn else told
     return Asked(
-        model=answer.model or call.agent.model,
+        model=model or call.agent.model,
         credential=call.turn.key.id if call.turn else None,
         session_id=answer.session or session.id,
-        request_id=answer.trouble.request_id if answer.trouble else None,
+        request_id=request,
     )

@@ -47,6 +47,8 @@ PLACES = (
     ".farm/tmp/dead.progress",
     ARCHIVE,
     f"archive/.{ARCHIVE[8:]}.moving",
+    "archive/.restoring",
+    f".farm/archived/{ARCHIVE[8:]}.json",
 )
 #: where an ill may hold up all tasks, with a sentence
 HOLDS_ALL = {"farm.toml", ".farm/tmp/dead.progress"}
