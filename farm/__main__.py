@@ -5,10 +5,14 @@ import sys
 
 def main() -> None:
     """Run the command line and end with its exit code."""
-    from farm.cli import run, streams  # noqa: PLC0415 - so that `import farm.__main__` is free
+    # Late, so that `import farm.__main__` is free.
+    from farm.cli import leavers, run, streams  # noqa: PLC0415 - see above
 
     streams.guard()
-    sys.exit(run())
+    code = run()
+    for leave in leavers:
+        leave(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

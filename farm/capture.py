@@ -1,5 +1,8 @@
 """What callables print: descriptors 1 and 2 of a worker, pointed at files.
 
+What they read is nothing: descriptor 0 points at /dev/null, and what the worker was
+started with is left to its shell.
+
 A callable runs in the worker itself, so its output is caught at the level of
 descriptors (what C code and child processes print is caught, too). Both point at
 scratch files in `.farm/tmp` for the worker's whole life; after a task that
@@ -43,6 +46,8 @@ class Capture:
         self._stacks_path = project.aside_path(worker, "stacks")
         self._saved: dict[int, int] = {}
         self._streams: dict[int, TextIO] = {1: sys.stdout, 2: sys.stderr}
+        self._stdin = sys.stdin
+        self._nothing = -1  # a descriptor of /dev/null
         self.stacks = -1  #: descriptor for the watchdog's last words
 
     def begin(self) -> None:
@@ -51,6 +56,8 @@ class Capture:
             self._streams[fd].flush()
             self._saved[fd] = os.dup(fd)  # not inherited by children
             self._point(fd)
+        self._saved[0] = os.dup(0)
+        self._read_nothing()
         self.stacks = os.open(self._stacks_path, _FLAGS, disk.FILE_MODE)
 
     def hide(self) -> None:
@@ -78,6 +85,17 @@ class Capture:
         os.dup2(scratch, fd, inheritable=True)
         os.close(scratch)
 
+    def _read_nothing(self) -> None:
+        """Whatever a callable did to stdin, the next one finds it empty."""
+        try:
+            os.dup2(self._nothing, 0)
+        except OSError:  # not opened yet, or a task closed what is not its own
+            self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(self._nothing, 0)
+        if self._stdin.closed:
+            self._stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - stays
+        sys.stdin = self._stdin
+
     def take(
         self, log: Callable[[str], str], redactor: "Redactor | None" = None
     ) -> dict[int, str]:
@@ -89,6 +107,7 @@ class Capture:
         """
         taken = {}
         try:
+            self._read_nothing()
             for fd, suffix in _SUFFIXES.items():
                 if self._mend(fd) > 0:
                     taken[fd] = log(suffix)
@@ -160,10 +179,12 @@ class Capture:
         """Point both descriptors where they pointed before."""
         for fd, saved in self._saved.items():
             with suppress(OSError):  # a task may have closed every descriptor
-                self._mend(fd)
+                if fd in _SUFFIXES:
+                    self._mend(fd)
                 os.dup2(saved, fd)
                 os.close(saved)
-            disk.unlink(self._paths[fd])
+        for path in self._paths.values():
+            disk.unlink(path)
         self._saved = {}
         if self.stacks >= 0:
             with suppress(OSError):

@@ -21,6 +21,7 @@ from farm.config import Settings
 from farm.errors import MACHINE, TaskFileError
 from farm.keys import in_files
 from farm.process import Mark
+from farm.process_state import ProcessState
 from farm.project import Project
 from farm.result import Asked, Error, Outcome
 from farm.stop import Stop
@@ -134,6 +135,7 @@ class Job(msgspec.Struct, frozen=True):
     scratch: Scratch
     stop: Stop
     capture: Capture
+    state: ProcessState
     worker: str
     ring: "Keyring | None" = None  #: of a task that may need a key
 

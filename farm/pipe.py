@@ -222,6 +222,7 @@ def job_of(worker: Worker, taken: Claim) -> Job:
         scratch=worker.scratch,
         stop=worker.stop,
         capture=worker.capture,
+        state=worker.state,
         worker=worker.life.name,
         ring=worker.ring if taken.task.needs_key else None,
     )
@@ -242,7 +243,7 @@ def finish_once(
     try:
         ending = commit.finish(worker.desk, taken, outcome, now)
     except OSError as error:
-        if worker.stop.now:
+        if worker.stop.now or worker.state.lost:
             raise  # its attempt stays open: lost, and run again
         message = f"cannot write the result of {taken.id}: {error.strerror}"
         rest(worker, f"{message}; trying again", type(error).__name__)

@@ -31,11 +31,12 @@ from typing import Any
 import msgspec
 
 from farm.errors import UsageError
+from farm.process_state import SESSION_SLOT
 from farm.reload import forget_folders
 from farm.stop import StoppedAtOnceError, TaskCancelledError
 from farm.value import judged
 
-SLOT = "FARM_SESSION_SLOT"  #: in a worker's environment: `<session>/<number>`
+SLOT = SESSION_SLOT  #: in a worker's environment: `<session>/<number>`
 _TODO = (
     "Define it with `def` or `async def` at the top level of a file, and pass it by its"
     " name; what it needs besides goes into the tasks"

@@ -32,6 +32,7 @@ from farm.health import (
     write_health,
 )
 from farm.process import Identity
+from farm.process_state import SPOILT
 from farm.project import Project
 from farm.stop import PASSED_ON, SOON
 from farm.words import plain
@@ -136,6 +137,8 @@ class Slot:
             return SlotEnd.DONE, f"worker {name} ended"
         if self._ended_with_its_task(name):
             how, self.start_at = "ended with a callable that did not yield", now
+        elif code == SPOILT:
+            how, self.start_at = "ended, as a task had changed its process", now
         else:
             how = self._how(code)
             self._rest(now, how)

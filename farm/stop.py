@@ -14,7 +14,8 @@ two. No clock is asked. SIGHUP, when a terminal goes away, is one request howeve
 it comes, unless it was ignored when the process started (`nohup`).
 
 `cancel` ends one attempt, by its token, and nothing else; the worker goes on. It is
-called from the heart's thread, again at each beat until the attempt is over.
+called from the heart's thread, again at each beat until the attempt is over. `expire`
+does the same at an attempt's deadline, from the thread of `farm.deadline`.
 """
 
 import os
@@ -22,13 +23,21 @@ import signal
 import threading
 import time
 
-# `signal.getsignal` looks each handler up in an enum, for twenty times the price.
-from _signal import getsignal  # type: ignore[import-not-found] # CPython's own
+# Those of `signal` look each number up in an enum, for twenty times the price.
+from _signal import (  # type: ignore[import-not-found] # CPython's own
+    getsignal,
+    pthread_sigmask,
+)
 from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 
 from farm.bell import Bell
+from farm.deadline import Deadline
+
+
+class DeadlineError(BaseException):
+    """Raised in a callable at its deadline; `except Exception` does not stop it."""
 
 
 class StoppedAtOnceError(BaseException):
@@ -49,7 +58,29 @@ NOW = signal.SIGRTMIN + 2  #: end what runs, give it back
 PASSED_ON = {SOON: 1, NOW: 2}  #: what each is worth
 #: with which people and service managers end a process, and all that belongs to it
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_CANCEL = signal.SIGUSR1  # from our own heart: only signals reach the main thread
+# From threads of our own, as only signals reach the main one. Callables have their own
+# uses for SIGALRM and SIGUSR1, and hardly any for this.
+INTERRUPT = signal.SIGRTMAX - 4
+#: those that a callable may set, with an effect on what runs after it
+_SETTABLE = (
+    *ENDING,
+    *PASSED_ON,
+    INTERRUPT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGPIPE,
+    signal.SIGCHLD,
+    signal.SIGCONT,
+    signal.SIGTSTP,
+    signal.SIGWINCH,
+    signal.SIGXCPU,
+    signal.SIGXFSZ,
+)
+_NEEDED = {*ENDING, *PASSED_ON, INTERRUPT, signal.SIGCHLD}  # must not be blocked
 
 
 def _say_nothing(_text: str) -> None:
@@ -71,7 +102,11 @@ class Stop:
         self.interruptible = ""  #: token of the callable that runs: we may raise in it
         #: tokens of the attempts that are to end; when that was asked, monotonic seconds
         self.cancelled: dict[str, float] = {}
+        self.deadline = Deadline(self.expire)
+        self.expired = ""  #: token of the attempt whose time is over
         self._interrupted = ""  # token of the attempt in which we have raised
+        self._mask = pthread_sigmask(signal.SIG_BLOCK, ()) - _NEEDED
+        self._handlers = list(map(getsignal, _SETTABLE))  # as they are to stay
 
     @property
     def asked(self) -> int:
@@ -109,38 +144,47 @@ class Stop:
         """End this attempt; seconds since it was first asked for."""
         asked_at = self.cancelled.setdefault(token, time.monotonic())
         self.bell.ring()
-        if self.interruptible == token:
-            signal.pthread_kill(threading.main_thread().ident or 0, _CANCEL)
+        self._interrupt_main(token)
         return time.monotonic() - asked_at
+
+    def expire(self, token: str) -> None:
+        """The time of this attempt is over."""
+        self.expired = token
+        self._interrupt_main(token)
+
+    def _interrupt_main(self, token: str) -> None:
+        if self.interruptible == token:
+            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
 
     def listen(self) -> None:
         """From now on signals ask; not in what we fork. Main thread only."""
         hangs_up = getsignal(signal.SIGHUP) != signal.SIG_IGN
         ending = ENDING if hangs_up else (signal.SIGINT, signal.SIGTERM)
         self._signals = (*ending, *PASSED_ON)
+        if getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+            # With that the kernel would throw away how children ended.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for number in self._signals:
+            signal.signal(number, self._hear)
+        signal.signal(INTERRUPT, self._interrupt)
+        self._handlers = list(map(getsignal, _SETTABLE))
         self.listen_again()
         os.register_at_fork(after_in_child=self._be_deaf)
 
     def listen_again(self) -> None:
-        """Take the signals back from whoever took them from us.
-
-        With SIGCHLD ignored the kernel would throw away how children ended.
-        """
-        ours = (*self._signals, _CANCEL, signal.SIGALRM)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ours)
-        if getsignal(signal.SIGCHLD) == signal.SIG_IGN:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        """Take the signals back from a callable, and give the others what they had."""
+        pthread_sigmask(signal.SIG_SETMASK, self._mask)
         signal.set_wakeup_fd(self.bell.write, warn_on_full_buffer=False)
-        for number in self._signals:
-            if getsignal(number) != self._hear:
-                signal.signal(number, self._hear)
-        if getsignal(_CANCEL) != self._interrupt:
-            signal.signal(_CANCEL, self._interrupt)
+        now = list(map(getsignal, _SETTABLE))
+        if now != self._handlers:
+            for number, was, is_ in zip(_SETTABLE, self._handlers, now, strict=True):
+                if is_ != was and was is not None:  # None: not set by Python
+                    signal.signal(number, was)
 
     def _be_deaf(self) -> None:
         """In a forked child: signals are its own, and our bell is not."""
         signal.set_wakeup_fd(-1)
-        for number in (*self._signals, _CANCEL):
+        for number in (*self._signals, INTERRUPT):
             signal.signal(number, signal.SIG_DFL)
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
@@ -176,3 +220,7 @@ class Stop:
         if running in self.cancelled and running != self._interrupted:
             self._interrupted = running
             raise TaskCancelledError
+        if (
+            running and running == self.expired
+        ):  # each time: it may be lost in a __del__
+            raise DeadlineError

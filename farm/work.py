@@ -18,12 +18,14 @@ from farm.commit import Ending
 from farm.errors import BusyError
 from farm.late import not_from
 from farm.ledger import endings, history, peek
+from farm.process_state import SESSION_SLOT
 from farm.retry import put_off_for
 from farm.standing import Doomed, Ready
 from farm.worker import Worker
 
 SWEEP_EVERY = 30.0  # seconds; an idle worker tidies up after the dead,
 SWEEP_SHARE = 100  # ... and after t seconds of that not for 100 t
+LEFT_PATIENCE = 1.0  # seconds; a thread that a task left may finish meanwhile
 AFRESH_AFTER = 250_000  # tasks; glibc keeps all that a variable ever was, 240 B a task
 
 
@@ -32,7 +34,8 @@ class LoopEnd(Enum):
 
     STOPPED = "stopped"  #: it was asked to stop
     DONE = "done"  #: nothing is left, and it was to end then
-    RELOAD = "reload"  #: see `_is_stale`
+    RELOAD = "reload"  #: a fresh process takes its place; see `_successor`
+    SPOILT = "spoilt"  #: a task changed what only a new process has again
     UNWELL = "unwell"  #: the machine failed it three times in a row
 
 
@@ -92,8 +95,8 @@ def work_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
     """Work until asked to stop, until nothing is left, or until unwell."""
     _finish_moves(worker)
     while not worker.stop.soon:
-        if _is_stale(worker):
-            return LoopEnd.RELOAD
+        if successor := _successor(worker):
+            return successor
         if not worker.health.is_healthy():
             return LoopEnd.UNWELL
         if work_once(worker):
@@ -104,11 +107,36 @@ def work_loop(worker: Worker, *, until_done: bool = False) -> LoopEnd:
     return LoopEnd.STOPPED
 
 
-def _is_stale(worker: Worker) -> bool:
-    """Whether a process that starts afresh must take its place."""
+def _successor(worker: Worker) -> LoopEnd | None:
+    """Why a fresh process must take its place; None while it need not."""
     if worker.displaced or worker.tasks_ended >= AFRESH_AFTER:
-        return True
-    return worker.modules.changed(time.monotonic()) is not None
+        return LoopEnd.RELOAD
+    if worker.state.lost and _is_spoilt(worker):
+        return LoopEnd.SPOILT
+    if worker.state.left and _has_threads(worker):
+        return LoopEnd.RELOAD
+    changed = worker.modules.changed(time.monotonic())
+    return None if changed is None else LoopEnd.RELOAD
+
+
+def _is_spoilt(worker: Worker) -> bool:
+    """Whether a supervisor may replace it; else it goes on with what a task has left."""
+    lost, worker.state.lost = worker.state.lost, ""
+    said = f"a task has changed {lost}, which only a new process can have back"
+    replaced = worker.is_supervised and SESSION_SLOT not in worker.environ
+    worker.say(
+        f"{said}: {'another' if replaced else 'start another: this'} one goes on"
+    )
+    return replaced
+
+
+def _has_threads(worker: Worker) -> bool:
+    """Whether threads that a task has left are still at work after a while."""
+    if not (left := worker.state.wait_for_threads(LEFT_PATIENCE)):
+        return False
+    names = ", ".join(thread.name for thread in left[:3])
+    worker.say(f"a task has left threads at work ({names}): a fresh process goes on")
+    return True
 
 
 def _nothing_left(worker: Worker) -> bool:

@@ -33,6 +33,7 @@ from farm.journal import Journal
 from farm.late import not_from
 from farm.ledger import Claimed
 from farm.life import Life
+from farm.process_state import ProcessState
 from farm.project import Project
 from farm.queue import Queue
 from farm.reload import Modules
@@ -69,8 +70,7 @@ class Worker:
         stop: Stop,
         supervisor: int | None,
     ) -> None:
-        self.project = project
-        self.settings = settings
+        self.project, self.settings = project, settings
         self.life = life_
         self.stop = stop
         self.holder = Holder(life_.name, life_.record.who)
@@ -84,6 +84,7 @@ class Worker:
         self.modules = Modules(project.root)
         self.secrets = Secrets.take(os.environ)
         self.capture = Capture(project, life_.name)
+        self.state = ProcessState(project.root)
         self.journal = Journal(project, life_.name)
         self.hooks = self._hooks()  # before what follows sets a task's variables
         self.watcher = Watcher(project, stop.bell)
@@ -180,6 +181,11 @@ class Worker:
         with not_from(self.project.root):
             from farm.shortage import Shortage  # noqa: PLC0415 - as above
         return Shortage(self.settings, self.ring)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether a process that is its parent puts another in its place."""
+        return self._supervisor is not None
 
     def _put_off(self, task: Task, now: float) -> Waiting | None:
         return self.shortage.put_off(task, now)

@@ -14,6 +14,7 @@ from farm.command import Ended, Plan, execute
 from farm.config import Settings
 from farm.job import Job, Scratch, Secrets
 from farm.life import Life
+from farm.process_state import ProcessState
 from farm.project import Project
 from farm.states import Why
 from farm.stop import Stop
@@ -49,6 +50,7 @@ def run(
             scratch=Scratch("", ""),
             stop=Stop(Bell()),
             capture=Capture(project, "ada"),
+            state=ProcessState("/"),
             worker="ada",
         )
         argv = ["/bin/sh", "-c", script]

@@ -20,6 +20,8 @@ from farm.errors import FULL, FarmError
 
 #: take a worker's secrets out of what is said, also of the traceback of a bug
 cleaners: list[Callable[[str], str]] = []
+#: told the exit code, they see to it that nothing keeps the process from ending with it
+leavers: list[Callable[[int], None]] = []
 INTERRUPTED = 130  # as a shell says it of a program that SIGINT ended
 BUG = 70  # EX_SOFTWARE
 _TODO = {

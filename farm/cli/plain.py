@@ -2,12 +2,14 @@
 
 import os
 import sys
+import threading
 import time
 
 from farm import shield
-from farm.cli import INTERRUPTED, Order, clean_threads, cleaners, say, streams
+from farm.cli import INTERRUPTED, Order, clean_threads, cleaners, leavers, say, streams
 from farm.config import load_settings
 from farm.control import DRAIN
+from farm.process_state import SPOILT, ProcessState, busy_threads
 from farm.project import Project
 from farm.words import plain
 from farm.work import LoopEnd, work_loop
@@ -48,7 +50,11 @@ def work_in(project: Project, order: Order) -> int:
         worker.say(f"worker {worker.life.name} ends: {_reason(worker, end)}")
         environ = worker.secrets.back_into(os.environ)
     if end is LoopEnd.RELOAD and not worker.stop.soon:  # asked while hooks finished
+        worker.state.end_children()
         _start_afresh(project, environ, order)
+    leavers.append(lambda code: _leave(code, worker.state, settings.grace))
+    if end is LoopEnd.SPOILT and not worker.stop.soon:
+        return SPOILT
     if end is LoopEnd.UNWELL:
         return UNWELL
     if order.supervisor is not None:
@@ -88,3 +94,24 @@ def _start_afresh(project: Project, environ: dict[str, str], order: Order) -> No
             os.set_inheritable(fd, True)  # noqa: FBT003 - its own signature
         arguments += to.words
         os.execve(sys.executable, arguments, to.env)  # noqa: S606 - no shell is wanted
+
+
+def _leave(code: int, state: ProcessState, patience: float) -> None:
+    """End with this exit code, whatever tasks have left in this process.
+
+    Python waits at its end for threads, and calls what modules have registered.
+    """
+
+    def end() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    if state.end_children() or busy_threads():
+        end()
+    late = threading.Timer(patience, end)
+    late.daemon = True
+    try:
+        late.start()
+    except RuntimeError:  # a task took away the right to start a thread
+        end()

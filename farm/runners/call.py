@@ -1,27 +1,26 @@
 """Call a Python function: a `call` task, in the worker's own process.
 
 That is what makes callables quick, and why the worker guards itself: `env` and
-`cwd` are set around the call and restored; output is caught (`farm.capture`); at
-the deadline an alarm raises `DeadlineError` in the main thread, once a second
-until it gets through; a callable that lets no Python run (C code) is ended with
-the whole worker by `faulthandler`, which needs no interpreter lock. Its last
-words then lie in `<worker>.stacks`, and whoever settles the attempt calls it
-timed out (`farm.claim.vanished`).
+`cwd` are set around the call and restored, and so is what else the callable did to
+the process (`farm.process_state`); output is caught (`farm.capture`); at the deadline
+a signal raises `DeadlineError` in the main thread, once a second until it gets
+through; a callable that lets no Python run (C code) is ended with the whole worker
+by `faulthandler`, which needs no interpreter lock. Its last words then lie in
+`<worker>.stacks`, and whoever settles the attempt calls it timed out
+(`farm.claim.vanished`).
 
-Must run in the main thread, as alarms only arrive there.
+Must run in the main thread, as signals only arrive there.
 """
 
 import faulthandler
 import importlib
 import inspect
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from types import FrameType
 from typing import Any
 
 import msgspec
@@ -31,8 +30,7 @@ from farm.job import Job, run_variables, task_variables, working_folder
 from farm.reload import forget_folders
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
-from farm.stop import StoppedAtOnceError, TaskCancelledError
-from farm.task import Task
+from farm.stop import DeadlineError, StoppedAtOnceError, TaskCancelledError
 from farm.value import judged, plain_text
 
 _FARM = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
@@ -41,11 +39,6 @@ _ENDS_PROGRAM = (
     ", so it ends the program that imports it:"
     ' put what it does besides under `if __name__ == "__main__":`'
 )
-_REPEAT = 1.0  # seconds between alarms; one can be lost in a __del__
-
-
-class DeadlineError(BaseException):
-    """Raised in a callable at its deadline; `except Exception` does not stop it."""
 
 
 def run(job: Job) -> Outcome:
@@ -64,6 +57,7 @@ def run(job: Job) -> Outcome:
         outcome = Outcome(Why.DRAINED, error=Error("drained", message))
     finally:
         _disarm(job)
+        job.state.put_back()
         job.stop.listen_again()  # an event loop may have taken the signals
     taken = job.capture.take(job.log, job.secrets.redactor if given else None)
     return msgspec.structs.replace(outcome, stdout=taken.get(1), stderr=taken.get(2))
@@ -75,18 +69,19 @@ def _timed_out(job: Job) -> Outcome:
 
 
 def _run(job: Job) -> Outcome:
-    task = job.claim.task
     try:
         with _surroundings(job):
             try:
                 _arm(job)
-                returned = _called(task, job.project.root)
+                returned = _called(job)
             finally:
                 _disarm(job)
     except TaskFileError as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))
     except (DeadlineError, StoppedAtOnceError, TaskCancelledError):
         raise
+    except NoThreadError:
+        return Outcome(Why.FAULT, error=Error("machine", "cannot start a thread"))
     except CannotImportError as error:
         cause = error.__cause__ or error
         if isinstance(cause, OSError) and cause.errno in MACHINE:
@@ -98,11 +93,14 @@ def _run(job: Job) -> Outcome:
     return judged(returned)
 
 
-def _called(task: Task, root: str) -> object:
+def _called(job: Job) -> object:
     """Import, call, await; what was forked in there never comes back from here."""
-    me = os.getpid()
+    me, task = os.getpid(), job.claim.task
     try:
-        function = _imported(task.call or "", root)
+        modules = len(sys.modules)
+        function = _imported(task.call or "", job.project.root)
+        if len(sys.modules) != modules:
+            job.state.remember()
         returned = function(*task.args, **task.kwargs)
         return _awaited(returned) if inspect.isawaitable(returned) else returned
     finally:
@@ -155,32 +153,36 @@ def _restore_environ(before: Mapping[str, str]) -> None:
 def _arm(job: Job) -> None:
     """Interrupt at the deadline, and end the whole worker a grace later.
 
-    RACE: the alarm may come at any moment until it is disarmed, also in here and
-    after the function returned. Then the deadline has passed all the same; `run`
-    says so, and disarms once more whatever was interrupted.
+    RACE: the signal may come at any moment until it is disarmed, also after the
+    function returned. Then the deadline has passed all the same; `run` says so, and
+    disarms once more whatever was interrupted.
     """
-    timeout = job.claim.opened.timeout
-    job.stop.interruptible = job.claim.opened.token
+    timeout, token = job.claim.opened.timeout, job.claim.opened.token
     if timeout is not None:
-        signal.signal(signal.SIGALRM, _alarm)
-        faulthandler.dump_traceback_later(
-            timeout + job.settings.grace, exit=True, file=job.capture.stacks
-        )
-        signal.setitimer(signal.ITIMER_REAL, timeout, _REPEAT)
-
-
-def _alarm(_number: int, _frame: FrameType | None) -> None:
-    raise DeadlineError
+        try:
+            job.stop.deadline.set(token, timeout)
+            faulthandler.dump_traceback_later(
+                timeout + job.settings.grace, exit=True, file=job.capture.stacks
+            )
+        except RuntimeError as error:
+            raise NoThreadError from error
+    job.stop.interruptible = token
+    if job.stop.expired == token:  # RACE: it was told of before that
+        raise DeadlineError
 
 
 def _disarm(job: Job) -> None:
     job.stop.interruptible = ""
     if job.claim.opened.timeout is not None:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        faulthandler.cancel_dump_traceback_later()
+        job.stop.deadline.clear()
+    faulthandler.cancel_dump_traceback_later()  # a callable may have set one itself
 
 
 # -- the function ----------------------------------------------------------------
+
+
+class NoThreadError(Exception):
+    """The machine gives no thread that could watch the deadline."""
 
 
 class CannotImportError(Exception):

@@ -28,6 +28,7 @@ PLACES = [
     ("control", r"/\.farm/control"),
     ("bell", r"^\d+<pipe:.*(, F_GETFL|, \"\")"),
     ("stderr", r"^\d+<pipe:.* succeeded in "),
+    ("stdin", r", 0</dev/null"),
 ]
 #: the names that calls have on one machine or another
 NAMES = {
@@ -41,6 +42,7 @@ NAMES = {
     "linkat": "link",
     "unlinkat": "unlink",
     "rt_sigprocmask": "sigprocmask",
+    "dup3": "dup2",
 }
 
 
