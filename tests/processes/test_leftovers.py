@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.driver import Farm, said, whys
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -332,13 +333,21 @@ def test_so_does_a_supervisor(threads: Farm) -> None:
 
 
 def test_a_drain_is_over_when_the_work_is(threads: Farm) -> None:
+    gate = threads.gate()
+    body = gate.python.replace("\n", "\n    ")
+    threads.write(
+        "held.py", f"import threads\ndef go():\n    threads.thread()\n    {body}\n"
+    )
     threads.drop("a", call="threads:at_exit", priority=1)
-    threads.drop("b", call="threads:thread")
+    threads.drop("b", call="held:go")
     worker = threads.start_worker(FARM_GRACE="0.5")
-    threads.wait_for("succeeded", "a", "b")
-    threads.farm("drain")
+    gate.wait_reached()
+    drain = threads.start("drain")
+    wait_until(lambda: (threads.state / "control" / "drain").exists())
+    gate.open()
 
-    assert worker.wait(50) == 0
+    assert (worker.wait(50), drain.wait(50)) == (0, 0)
+    assert threads.status_of("b") == "succeeded"
     assert threads.left_behind() == []
 
 
