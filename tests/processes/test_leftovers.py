@@ -343,7 +343,7 @@ def test_a_drain_is_over_when_the_work_is(threads: Farm) -> None:
     worker = threads.start_worker(FARM_GRACE="0.5")
     gate.wait_reached()
     drain = threads.start("drain")
-    wait_until(lambda: (threads.state / "control" / "drain").exists())
+    wait_until((threads.state / "control" / "drain").exists)
     gate.open()
 
     assert (worker.wait(50), drain.wait(50)) == (0, 0)
