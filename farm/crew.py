@@ -30,6 +30,7 @@ class Running(msgspec.Struct, frozen=True):
     elapsed_s: float
     progress: float | None = None  #: 0.0 to 1.0
     message: str = ""
+    left_s: float | None = None  #: seconds; None if nobody can know
 
 
 class WorkerView(msgspec.Struct, frozen=True):

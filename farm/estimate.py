@@ -1,16 +1,70 @@
-"""How long it will take: from the median of like tasks.
+"""How long it will take: from how fast tasks end, and from how far each has come.
 
-Tasks are alike if their ids differ only in numbers: `tiles/0-3` and `tiles/12-40`,
-`train-1` and `train-2`. Pure; nothing is said before enough of them have ended.
+    Pace.of(recent, now, hands)        how fast tasks end
+    remaining(elapsed, share, likes)   how long one that runs still takes
+    left(queued, runs, pace)           how long all of them take
+
+`farm status` and `farm supervise` both say what `left` says. Tasks are alike if their ids
+differ only in numbers: `tiles/0-3` and `tiles/12-40`. Where nobody can know it is None:
+before enough have ended, and while something runs that has not its like and does not say
+how far it is. Pure.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-ENOUGH = 5  # like tasks that must have ended before their median is believed
+import msgspec
+
+ENOUGH = 5  # tasks that must have ended before anything is said
+WINDOW = 30.0  # seconds of which the rate is that of the moment
+LONG = 3.0  # seconds; of tasks that take longer, few end within the window
+RECENT = 1_000  #: of so many that ended last it is asked how long they took
+_LAST = 50  # ... and of so many of these, how long tasks take now
+_FIRST_STEPS = 0.01  # of its work; what a task says so early tells little
 
 _NUMBER = re.compile("[0-9]+")
+
+
+class Ended(NamedTuple):
+    """A run that ended: when (POSIX seconds), how many seconds it took, and whose."""
+
+    at: float
+    took: float
+    id: str
+
+
+class Run(NamedTuple):
+    """A task that runs: for so many seconds, and for so many more if that is known."""
+
+    elapsed: float
+    left: float | None
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How fast tasks end."""
+
+    rate: float = 0.0  #: tasks a second; 0.0 if it is not known
+    took: float = 0.0  #: seconds that a task takes
+
+    @classmethod
+    def of(cls, recent: Sequence[Ended], now: float, hands: int) -> "Pace":
+        """From those that ended last, the latest first; so many `hands` work now.
+
+        Quick tasks are counted, as what happens between two of them counts, too. Of
+        long ones too few end within half a minute: how long they take says it.
+        """
+        last = recent[:_LAST]
+        if len(last) < ENOUGH or not hands:
+            return cls()
+        took = sum(one.took for one in last) / len(last)
+        lately = [one for one in recent if one.at > now - WINDOW]
+        if took <= LONG and len(lately) >= ENOUGH:
+            began = min(one.at - one.took for one in lately)
+            full = len(lately) == RECENT  # they are the end of many more
+            span = now - (lately[-1].at if full else max(began, now - WINDOW))
+            return cls(len(lately) / span if span > 0 else 0.0, took)
+        return cls(hands / took if took > 0 else 0.0, took)
 
 
 def shape(task_id: str) -> str:
@@ -18,28 +72,39 @@ def shape(task_id: str) -> str:
     return _NUMBER.sub("#", task_id)
 
 
-def time_left(
-    open_ids: Iterable[str],
-    elapsed: Mapping[str, float],
-    took: Mapping[str, float],
-    hands: int,
+def by_shape(recent: Iterable[Ended], shapes: Iterable[str]) -> dict[str, list[float]]:
+    """How long tasks of these shapes took."""
+    found: dict[str, list[float]] = {one: [] for one in shapes}
+    for ended in recent:
+        like = found.get(shape(ended.id))
+        if like is not None:
+            like.append(ended.took)
+    return found
+
+
+def remaining(
+    elapsed: float, share: float | None, likes: Sequence[float]
 ) -> float | None:
-    """Seconds until all of `open_ids` have ended; None while nobody can know.
+    """Seconds that a task still runs: by its own word, else as long as its like ran.
 
-    `elapsed` has the seconds of those that run, `took` those of the succeeded,
-    `hands` is how many can run at once. A task without enough of its like is
-    reckoned as the median of all.
+    None if it has run longer than all of these, or too few have ended.
     """
-    if not hands or len(took) < ENOUGH:
+    if share is not None and share >= _FIRST_STEPS:
+        return elapsed * (1.0 - share) / share
+    longer = [took - elapsed for took in likes if took > elapsed]
+    if len(likes) < ENOUGH or not longer:
         return None
-    from statistics import median  # noqa: PLC0415 - only where something runs
+    return sum(longer) / len(longer)
 
-    groups = defaultdict(list)
-    for task_id, seconds in took.items():
-        groups[shape(task_id)].append(seconds)
-    usual = median(took.values())
-    medians = {s: median(g) for s, g in groups.items() if len(g) >= ENOUGH}
-    left = [
-        max(0.0, medians.get(shape(i), usual) - elapsed.get(i, 0.0)) for i in open_ids
-    ]
-    return max(sum(left) / hands, max(left, default=0.0))
+
+def left(queued: int, runs: Sequence[Run], pace: Pace) -> float | None:
+    """Seconds until all that is queued or runs has ended; None if nobody can know."""
+    longest = max((run.left for run in runs if run.left is not None), default=0.0)
+    unknown = max((run.elapsed for run in runs if run.left is None), default=None)
+    if not queued:
+        return longest if runs and unknown is None else None
+    if not pace.rate:
+        return None
+    # What runs is half done, on average.
+    through = max((queued + len(runs) / 2) / pace.rate, pace.took, longest)
+    return through if unknown is None or unknown < through else None

@@ -27,6 +27,7 @@ from farm.crew import (
     last_attempts,
 )
 from farm.errors import ConfigError, LedgerError
+from farm.estimate import RECENT, Ended, Pace
 from farm.project import RESULT, Project
 from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
@@ -58,6 +59,7 @@ class Waits(msgspec.Struct, frozen=True):
     id: str
     why: str
     until: str | None = None
+    comes: bool = False  #: once what it needs has ended well, and that is there
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -75,6 +77,7 @@ class Report(msgspec.Struct, frozen=True):
     unusable: dict[str, str]  #: file names that can never be tasks
     archived: int = 0  #: tasks in archive/ that do not lie here as well
     moving: bool = False  #: a farm archive or farm restore works, or was killed
+    pace: Pace = Pace()
     unread: int = 0  #: of those counted as ready: nobody has looked whether they wait
 
     @property
@@ -82,6 +85,27 @@ class Report(msgspec.Struct, frozen=True):
         """Whether anything runs, is ready, or becomes so by time alone."""
         open_now = self.counts[State.READY] or self.counts[State.RUNNING]
         return bool(open_now) or any(waits.until for waits in self.waiting)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs or is ready."""
+        return not (self.counts[State.READY] or self.counts[State.RUNNING])
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until all that can run has ended; None if nobody can know."""
+        return self.left_at(self.pace)
+
+    def left_at(self, pace: Pace) -> float | None:
+        """The same if tasks end at another pace."""
+        coming = sum(waits.comes or waits.until is not None for waits in self.waiting)
+        runs = [estimate.Run(run.elapsed_s, run.left_s) for run in self.running]
+        left = estimate.left(self.counts[State.READY] + coming, runs, pace)
+        if left is None:
+            return None
+        at = posix(self.at)
+        dues = (posix(w.until) - at for w in self.waiting if w.until is not None)
+        return round(max(left, *dues, 0.0), 3)
 
     @property
     def stuck(self) -> list[Waits]:
@@ -113,6 +137,7 @@ class Line(msgspec.Struct, frozen=True):
         return self.word.replace("_", " ")
 
 
+_RAN = frozenset((Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT))
 OPEN_STATES = (State.READY, State.RUNNING, State.WAITING)
 
 
@@ -159,6 +184,7 @@ class Survey:
         here = crew(self.project, now, held)
         self.workers = here.workers
         counts = self._counts(len(open_ids))
+        pace = self._pace(now) if open_ids else Pace()
         return Report(
             project=self.project.root,
             at=rfc3339(now),
@@ -172,6 +198,7 @@ class Survey:
             unusable=queue.unusable | self._unread(results),
             archived=len(self.archived.keys() - self.ids) if self.archived else 0,
             moving=self.project.is_moving(),
+            pace=pace,
             unread=min(queue.unread, counts[State.READY]),
         )
 
@@ -201,6 +228,22 @@ class Survey:
             return {}  # the usual case
         told = {i: _why_unread(self.project, i) for i in results - self._ends.keys()}
         return {f"{i}{RESULT}": why for i, why in told.items() if why}
+
+    def _pace(self, now: float) -> Pace:
+        """How fast tasks end; beside that, what is left of those that run."""
+        alive = sum(worker.alive for worker in self.workers)
+        if not alive:
+            return Pace()
+        ran = ((k.at, k.duration, i) for i, k in self._ends.items() if k.status in _RAN)
+        recent = [Ended(*one) for one in heapq.nlargest(RECENT, ran)]
+        shapes = {estimate.shape(i) for i in self._running}
+        likes = estimate.by_shape(recent, shapes) if shapes else {}
+        for task_id, run in self._running.items():
+            like = likes[estimate.shape(task_id)]
+            still = estimate.remaining(run.elapsed_s, run.progress, like)
+            self._running[task_id] = msgspec.structs.replace(run, left_s=still)
+        # One worker may hold many calls.
+        return Pace.of(recent, now, max(alive, len(self._running)))
 
     def _counts(self, open_count: int) -> dict[str, int]:
         counts: dict[str, int] = dict.fromkeys([*OPEN_STATES, *Status], 0)
@@ -234,22 +277,6 @@ class Survey:
     def known(self, task_id: str) -> Known | None:
         """How and when a task ended, if it had at the last look."""
         return self._ends.get(task_id)
-
-    def time_left(self) -> float | None:
-        """Seconds until all open tasks have ended; None while nobody can know."""
-        alive = sum(worker.alive for worker in self.workers)
-        if not alive:
-            return None
-        hands = max(alive, len(self._running))  # one worker may hold many calls
-        tasks, results = self._queue.names
-        succeeded = {
-            i: known.duration
-            for i, known in self._ends.items()
-            if known.status is Status.SUCCEEDED
-        }
-        elapsed = {i: run.elapsed_s for i, run in self._running.items()}
-        open_ids = tasks - results - self._left_out
-        return estimate.time_left(open_ids, elapsed, succeeded, hands)
 
     def mark(self, task_id: str) -> tuple[str, float | None]:
         """What changes whenever something happened to a task."""
@@ -316,7 +343,7 @@ class Survey:
 
     def _waiting(self, delayed: dict[str, float]) -> dict[str, Waits]:
         found = {
-            i: Waits(i, w.why, rfc3339(w.until) if w.until else None)
+            i: Waits(i, w.why, rfc3339(w.until) if w.until else None, w.comes)
             for i, w in self._queue.waiting.items()
         }
         odd = odd_ledgers(self.project)

@@ -19,7 +19,7 @@ import msgspec
 from farm import register
 from farm.control import Control, Orders, cancel_name
 from farm.look import Look, fault_error
-from farm.needs import Broken, Needs, Unmet, circle_fault, circles
+from farm.needs import MOST_NAMED, Broken, Needs, Unmet, circle_fault, circles
 from farm.pattern import is_glob
 from farm.project import Project
 from farm.refused import BLOCKED_PAUSE, LOOK_AGAIN, Again, Obstacle, RefusedClaims
@@ -52,6 +52,7 @@ class Waiting(msgspec.Struct, frozen=True):
     until: float | None = None
     for_key: bool = False
     watched: str = ""  #: the need without whose end nothing changes
+    comes: bool = False  #: as soon as what it needs has ended well, and that is there
 
 
 Standing = Ready | Doomed | Waiting
@@ -252,7 +253,10 @@ class Judge:
             return Doomed(look, Status.SKIPPED, Error("needs", message))
         if isinstance(verdict, Unmet):
             one = verdict.watched
-            return Waiting(verdict.sentence(), watched="" if is_glob(one) else one)
+            # A thousand tasks may need the same thousand: of many some are enough.
+            comes = not any(missing.note for missing in verdict.missing[:MOST_NAMED])
+            watched = "" if is_glob(one) else one
+            return Waiting(verdict.sentence(), watched=watched, comes=comes)
         return Ready(look)
 
     def _refused_file(self, look: Look, now: float, tick: float) -> Standing:

@@ -44,6 +44,34 @@ def _local(at: float) -> datetime:
         return datetime.fromtimestamp(at, UTC)
 
 
+def about(seconds: float) -> str:
+    """A guess, in as many digits as it is worth: `~7 s`, `~45 s`, `~12 min`, `~2 h 10 min`."""
+    if seconds < _SECONDS:
+        return f"~{max(1, round(seconds))} s"
+    if (few := 5 * round(seconds / 5)) < _MINUTE:
+        return f"~{few} s"
+    if (minutes := max(1, round(seconds / _MINUTE))) < _MINUTE:
+        return f"~{minutes} min"
+    hours, tens = divmod(round(seconds / (10 * _MINUTE)), 6)
+    if hours < _DAY:
+        return f"~{hours} h {10 * tens} min" if tens else f"~{hours} h"
+    days, rest = divmod(round(seconds / (60 * _MINUTE)), _DAY)
+    return f"~{days} d {rest} h" if rest else f"~{days} d"
+
+
+def frequency(rate: float) -> str:
+    """So many a second, or a minute, or an hour: `569/s`, `2.5/s`, `24/min`, `3/h`."""
+    for span, unit in ((1, "s"), (60, "min")):
+        if rate * span >= 1:
+            return f"{_two_digits(rate * span)}/{unit}"
+    return f"{_two_digits(rate * 3600)}/h"
+
+
+def _two_digits(number: float) -> str:
+    return f"{number:.0f}" if number >= _SECONDS else f"{number:.2g}"
+
+
+_SECONDS, _MINUTE, _DAY = 10, 60, 24
 _NEARLY_1 = 0.9995  # seconds; in three digits these are 1 s, not 1e+03 ms
 
 

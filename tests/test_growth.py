@@ -343,7 +343,7 @@ def test_status_takes_as_many_steps_for_each_of_many_tasks(
     def go(course: Course, size: int) -> int:
         survey = Survey(course.project)
         found = [survey.look(1000.0, 50.0, 10) for _ in range(looks)][-1]
-        status.describe(found, survey.time_left(), 1000.0)
+        status.describe(found, 1000.0)
         assert found.counts["failed"] == found.counts["waiting"] / 3 == size / 5
         return size
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from farm.cli.screen import MOST_ROWS, Pace, block, ended_lines, headline
+from farm.cli.screen import MOST_ROWS, Counts, block, ended_lines, headline, sentence
 from farm.crew import Running
+from farm.estimate import ENOUGH, Pace
 from farm.journal import Entry
 from farm.report import Report
 from farm.states import State, Status, Why
@@ -76,29 +77,49 @@ def test_an_empty_project_says_where_to_drop() -> None:
     assert block(report(), "", 80)[-1] == "waiting for task files in /p/tasks"
 
 
-def test_no_time_left_is_shown_before_enough_tasks_have_ended() -> None:
-    pace = Pace()
-    pace.add(0.0, 0)
-    pace.add(2.0, 4)
-
-    assert pace.sentence(10) == "2/s"
+def test_without_a_pace_nothing_is_said_of_it() -> None:
+    assert sentence(report(ready=10), Pace()) == ""
 
 
-def test_the_time_left_follows_from_the_rate() -> None:
-    pace = Pace()
-    pace.add(0.0, 0)
-    pace.add(10.0, 20)
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (Pace(2.0, 0.1), "2/s, ~5 s left"),
+        (Pace(569.3, 0.1), "569/s, ~1 s left"),
+        (Pace(0.4, 0.1), "24/min, ~25 s left"),
+    ],
+)
+def test_the_rate_and_the_time_left_are_rounded(pace: Pace, said: str) -> None:
+    assert sentence(report(ready=10), pace) == said
 
-    assert pace.sentence(10) == "2/s, 5 s left"
+
+def test_when_all_is_over_no_rate_is_said() -> None:
+    assert sentence(report(succeeded=10), Pace(2.0, 1.0)) == ""
+
+
+def test_what_was_counted_since_the_last_look_is_the_pace() -> None:
+    counts = Counts()
+    counts.add(0.0, 0)
+    counts.add(10.0, 20)
+
+    assert counts.pace(Pace(7.0, 0.5)) == Pace(2.0, 0.5)
+
+
+def test_before_enough_were_counted_the_pace_is_as_it_was_told() -> None:
+    counts = Counts()
+    counts.add(0.0, 0)
+    counts.add(2.0, ENOUGH - 1)
+
+    assert counts.pace(Pace(7.0, 0.5)) == Pace(7.0, 0.5)
 
 
 def test_the_rate_forgets_what_is_over_half_a_minute_old() -> None:
-    pace = Pace()
-    pace.add(0.0, 0)
-    pace.add(100.0, 1000)
-    pace.add(110.0, 1000)
+    counts = Counts()
+    counts.add(0.0, 0)
+    counts.add(100.0, 1000)
+    counts.add(110.0, 1000)
 
-    assert pace.rate() == 0.0
+    assert counts.pace(Pace()) == Pace()
 
 
 def test_many_successes_at_once_are_counted_and_failures_still_named() -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from farm.words import clean, counted, duration, moment, plain
+from farm.words import about, clean, counted, duration, frequency, moment, plain
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC).timestamp()
 HOUR = 3600.0
@@ -85,6 +85,43 @@ def test_plain_is_one_line() -> None:
 )
 def test_a_duration_in_a_few_letters(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.005, "~1 s"),
+        (7.31, "~7 s"),
+        (12.0, "~10 s"),
+        (44.0, "~45 s"),
+        (58.0, "~1 min"),
+        (61.0, "~1 min"),
+        (725.0, "~12 min"),
+        (3590.0, "~1 h"),
+        (2 * HOUR + 400, "~2 h 10 min"),
+        (23.9 * HOUR, "~23 h 50 min"),
+        (23.99 * HOUR, "~1 d"),
+        (30 * HOUR, "~1 d 6 h"),
+        (200 * HOUR, "~8 d 8 h"),
+    ],
+)
+def test_a_guess_has_no_more_digits_than_it_is_worth(seconds: float, text: str) -> None:
+    assert about(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (569.3, "569/s"),
+        (2.0, "2/s"),
+        (2.54, "2.5/s"),
+        (0.399, "24/min"),
+        (0.02, "1.2/min"),
+        (0.001, "3.6/h"),
+    ],
+)
+def test_a_rate_has_the_unit_that_makes_it_a_number(rate: float, text: str) -> None:
+    assert frequency(rate) == text
 
 
 @pytest.mark.parametrize(

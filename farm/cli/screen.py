@@ -17,18 +17,17 @@ import click
 
 from farm.cli.terminal import fit, padded
 from farm.crew import Running
+from farm.estimate import ENOUGH, WINDOW, Pace
 from farm.journal import Entry
 from farm.report import Report
 from farm.states import State, Status
-from farm.words import duration, plain
+from farm.words import about, duration, frequency, plain
 
 MOST_ROWS = 8  # running tasks shown; more only push the counts off the screen
 MOST_LINES = 20  # endings said one by one in one tick; more are counted
-RATE_WINDOW = 30.0  # seconds over which the rate is measured
-ENOUGH = 5  # endings before a time left is believed
 
 
-class Pace:
+class Counts:
     """The rate of the last half minute, from counts and our own clock."""
 
     def __init__(self) -> None:
@@ -37,22 +36,22 @@ class Pace:
     def add(self, tick: float, ended: int) -> None:
         """So many tasks had ended at `tick` (monotonic seconds)."""
         self._seen.append((tick, ended))
-        while tick - self._seen[0][0] > RATE_WINDOW and len(self._seen) > 1:
+        while tick - self._seen[0][0] > WINDOW and len(self._seen) > 1:
             self._seen.popleft()
 
-    def rate(self) -> float:
-        """Tasks a second; 0.0 if nothing ended lately."""
+    def pace(self, told: Pace) -> Pace:
+        """What was told at the last look, unless we have counted enough since."""
         (then, before), (now, after) = self._seen[0], self._seen[-1]
-        return max(0, after - before) / (now - then) if now > then else 0.0
+        if after - before < ENOUGH or now <= then:
+            return told
+        return Pace((after - before) / (now - then), told.took)
 
-    def sentence(self, left: int) -> str:
-        """`31/s, 12 s left`, or nothing while nothing is known."""
-        rate = self.rate()
-        if not rate:
-            return ""
-        said = f"{rate:.3g}/s"
-        believed = self._seen[-1][1] - self._seen[0][1] >= ENOUGH
-        return f"{said}, {duration(left / rate)} left" if left and believed else said
+
+def sentence(report: Report, pace: Pace) -> str:
+    """`31/s, ~12 s left`, or as much of it as is known."""
+    left = report.left_at(pace)
+    parts = [frequency(pace.rate)] if pace.rate and not report.is_over else []
+    return ", ".join([*parts, f"{about(left)} left"] if left is not None else parts)
 
 
 def headline(report: Report) -> str:
@@ -66,10 +65,6 @@ def headline(report: Report) -> str:
         if word is State.READY and report.unread:
             parts[-1] += f" ({report.unread} not looked into)"
     return ", ".join(parts)
-
-
-def _left(report: Report) -> int:
-    return report.counts[State.RUNNING] + report.counts[State.READY]
 
 
 def ended_lines(entries: Sequence[Entry]) -> list[str]:
@@ -97,7 +92,7 @@ class PlainScreen:
     is_live = False
 
     def __init__(self) -> None:
-        self._pace = Pace()
+        self._counts = Counts()
         self._said = ""
         self._due = 0.0
 
@@ -119,12 +114,12 @@ class PlainScreen:
     def show(self, report: Report) -> None:
         """Say the counts, if they changed, every few seconds."""
         now = time.monotonic()
-        self._pace.add(now, report.ended)
+        self._counts.add(now, report.ended)
         line = headline(report)
         if now < self._due or line == self._said:
             return
         self._said, self._due = line, now + self.pause
-        pace = self._pace.sentence(_left(report))
+        pace = sentence(report, self._counts.pace(report.pace))
         self.event(f"{line}{f' ({pace})' if pace else ''}")
 
 
@@ -145,7 +140,7 @@ class LiveScreen:
             transient=True,
             redirect_stdout=False,
         )
-        self._pace = Pace()
+        self._counts = Counts()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -173,8 +168,8 @@ class LiveScreen:
 
     def show(self, report: Report) -> None:
         """Draw the block anew."""
-        self._pace.add(time.monotonic(), report.ended)
-        pace = self._pace.sentence(_left(report))
+        self._counts.add(time.monotonic(), report.ended)
+        pace = sentence(report, self._counts.pace(report.pace))
         lines = block(report, pace, self._console.width)
         from rich.text import Text  # noqa: PLC0415 - only on a terminal
 

@@ -23,7 +23,7 @@ from farm.result import posix
 from farm.selection import WORDS, Choice
 from farm.skipped import MOST_FOLLOWED, Cause, Causes, sentence
 from farm.states import FAILURES, State, Status
-from farm.words import counted, duration, moment, plain
+from farm.words import about, counted, duration, moment, plain
 
 MOST_ROWS = 10  # of each section; the rest is counted
 MOVING = (
@@ -79,14 +79,13 @@ def command(
         return
     now = time.time()
     report = survey.look(now, time.monotonic(), None if as_json else MOST_ROWS)
-    left = survey.time_left()
     if as_json:
-        facts = {**msgspec.structs.asdict(report), "left_s": left}
+        facts = {**msgspec.structs.asdict(report), "left_s": report.left_s}
         click.echo(msgspec.json.encode(facts))
         return
     columns = width()
     skipped = _skipped(survey)
-    for line in describe(report, left, now, skipped):
+    for line in describe(report, now, skipped):
         shown = fit(line, columns)
         click.echo(styled(shown, bold=True) if line and line[0] != " " else shown)
 
@@ -113,11 +112,9 @@ def _when(at: float | None, now: float) -> str:
     return moment(at, now) if at is not None else ""
 
 
-def describe(
-    report: Report, left: float | None, now: float, skipped: Sequence[Skipped] = ()
-) -> list[str]:
+def describe(report: Report, now: float, skipped: Sequence[Skipped] = ()) -> list[str]:
     """The report as lines, attention first; headings do not begin with a space."""
-    lines = [plain(report.project), f"  {headline(report, left)}"]
+    lines = [plain(report.project), f"  {headline(report)}"]
     if not report.total:
         folder = plain(f"{report.project}/tasks")
         lines.append(f"  no tasks yet: drop a task file into {folder}")
@@ -134,7 +131,7 @@ def describe(
     return [*lines, *_unwell(report)]
 
 
-def headline(report: Report, left: float | None) -> str:
+def headline(report: Report) -> str:
     """`1 of 3 workers busy, 42 queued (6 waiting), 118 done, 2 failed, 14 min left`."""
     counts = report.counts
     alive = [worker for worker in report.workers if worker.alive]
@@ -150,8 +147,8 @@ def headline(report: Report, left: float | None) -> str:
     parts += [f"{counts[status]} {status.words}" for status in others if counts[status]]
     if report.archived:
         parts.append(f"{report.archived} archived")
-    if left is not None and (queued or counts[State.RUNNING]):
-        parts.append(f"~{duration(left)} left")
+    if report.left_s is not None:
+        parts.append(f"{about(report.left_s)} left")
     return ", ".join(parts)
 
 

@@ -17,6 +17,7 @@ from farm import queue
 from farm import report as module
 from farm.cli.status import MOST_ROWS, describe, headline, progress
 from farm.crew import Running, WorkerView
+from farm.estimate import Pace
 from farm.health import Health, write_health
 from farm.life import Life
 from farm.project import Project
@@ -85,7 +86,7 @@ def section(lines: list[str], title: str) -> list[str]:
 
 def shown(title: str, **fields: Any) -> list[str]:
     """One section of what a report with these fields looks like."""
-    return section(describe(report(**fields), None, NOW), title)
+    return section(describe(report(**fields), NOW), title)
 
 
 # -- attention first -------------------------------------------------------------------
@@ -100,7 +101,6 @@ def test_failures_come_first_then_what_runs_then_what_waits() -> None:
             unusable={"n.json": "why"},
             workers=[worker("bob", health="dead", alive=False)],
         ),
-        None,
         NOW,
     )
     headings = [line for line in lines[1:] if line and not line.startswith(" ")]
@@ -115,7 +115,7 @@ def test_failures_come_first_then_what_runs_then_what_waits() -> None:
 
 
 def test_nothing_to_say_is_no_section() -> None:
-    assert describe(report(counts={"succeeded": 3}), None, NOW) == [
+    assert describe(report(counts={"succeeded": 3}), NOW) == [
         "/p",
         "  0 of 1 worker busy, 0 queued, 3 done",
     ]
@@ -151,7 +151,7 @@ def test_of_many_failures_ten_are_shown_and_the_rest_is_counted(
 
 def test_what_was_skipped_is_told_with_what_it_was_skipped_for() -> None:
     skipped = [(Cause("sleepy", "cancelled"), ["join"])]
-    lines = describe(report(counts={"skipped": 1}), None, NOW, skipped)
+    lines = describe(report(counts={"skipped": 1}), NOW, skipped)
 
     assert lines[2:] == [
         "",
@@ -165,7 +165,7 @@ def test_what_was_skipped_is_told_with_what_it_was_skipped_for() -> None:
 
 def test_of_many_causes_some_are_shown() -> None:
     skipped = [(Cause(f"c{n}", "failed"), [f"s{n}"]) for n in range(12)]
-    lines = describe(report(counts={"skipped": 12}), None, NOW, skipped)
+    lines = describe(report(counts={"skipped": 12}), NOW, skipped)
 
     assert lines[-1] == "  and 2 more"
 
@@ -299,50 +299,63 @@ def test_a_time_after_the_last_year_that_a_clock_can_show_is_no_bug(
 
 
 @pytest.mark.parametrize(
-    ("fields", "left", "words"),
+    ("fields", "words"),
     [
-        ({"workers": []}, None, "0 queued, 0 done"),
-        ({}, None, "0 of 1 worker busy, 0 queued, 0 done"),
+        ({"workers": []}, "0 queued, 0 done"),
+        ({}, "0 of 1 worker busy, 0 queued, 0 done"),
         (
             {"workers": [worker("a", "t"), worker("b"), worker("c", alive=False)]},
-            None,
             "1 of 2 workers busy, 0 queued, 0 done",
         ),
         (
-            {"counts": {"ready": 36, "waiting": 6, "succeeded": 118, "timed_out": 2}},
-            61.0,
+            {
+                "counts": {"ready": 36, "waiting": 6, "succeeded": 118, "timed_out": 2},
+                "pace": Pace(0.3, 1.0),
+            },
             (
                 "0 of 1 worker busy, 42 queued (6 waiting), 118 done, 2 timed out,"
-                " ~1 min 1 s left"
+                " ~2 min left"
             ),
         ),
         (
             {"counts": {"ready": 36, "waiting": 6}, "unread": 30},
-            None,
             "0 of 1 worker busy, 42 queued (6 waiting, 30 not looked into), 0 done",
         ),
         (
-            {"counts": {"running": 1}},
-            5.0,
+            {
+                "counts": {"running": 1},
+                "running": [Running("r", "ada", 1, "", 1.0, left_s=5.2)],
+            },
             "0 of 1 worker busy, 0 queued, 0 done, ~5 s left",
         ),
         (
-            {"counts": {"succeeded": 9}},
-            0.0,
+            {"counts": {"succeeded": 9}, "pace": Pace(3.0, 1.0)},
             "0 of 1 worker busy, 0 queued, 9 done",
         ),
     ],
     ids=["nobody", "idle", "busy", "all", "many", "the last one", "over"],
 )
-def test_the_headline_counts(
-    fields: dict[str, Any], left: float | None, words: str
-) -> None:
-    assert headline(report(**fields), left) == words
+def test_the_headline_counts(fields: dict[str, Any], words: str) -> None:
+    assert headline(report(**fields)) == words
+
+
+def test_what_waits_for_what_will_come_is_counted_into_the_time_left() -> None:
+    waiting = [Waits("a", "needs b", comes=True), Waits("c", "paused")]
+    found = report(counts={"ready": 2}, waiting=waiting, pace=Pace(0.1, 1.0))
+
+    assert found.left_s == 30.0
+
+
+def test_what_has_its_time_is_not_over_before() -> None:
+    waiting = [Waits("a", "not before its time", rfc3339(NOW + 500))]
+    found = report(at=rfc3339(NOW), waiting=waiting, pace=Pace(10.0, 1.0))
+
+    assert found.left_s == 500.0
 
 
 def test_no_worker_is_said_with_what_to_do() -> None:
     dead = worker("bob", alive=False, health="dead")
-    lines = describe(report(workers=[dead]), None, NOW)
+    lines = describe(report(workers=[dead]), NOW)
 
     assert any("farm supervise" in line for line in lines)
 
@@ -556,7 +569,7 @@ def test_control_sequences_never_reach_the_output(
 
 
 def test_the_name_of_a_project_steers_no_terminal() -> None:
-    assert not CONTROL.search(describe(report(project=f"/{STEERS}"), None, NOW)[0])
+    assert not CONTROL.search(describe(report(project=f"/{STEERS}"), NOW)[0])
 
 
 def test_piped_nothing_is_cut(run: Run, project: Project) -> None:
