@@ -15,6 +15,7 @@ attempt moves them to that attempt's logs (`inherit`).
 
 import errno
 import faulthandler
+import fcntl
 import os
 import stat
 import sys
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 CANCELLED_IN = "cancelled in "  #: then a token: first line of stacks left by a cancel
 _SUFFIXES = {1: "out", 2: "err"}
 _NAMES = {1: "stdout", 2: "stderr"}
-_HIDDEN = ".secret"
+_HIDDEN = ".secret"  # of files that earlier versions left
 _CHUNK = 1 << 16  # bytes
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -45,6 +46,7 @@ class Capture:
         }
         self._stacks_path = project.aside_path(worker, "stacks")
         self._saved: dict[int, int] = {}
+        self._hidden: dict[int, int] = {}  # where it goes instead, in memory
         self._streams: dict[int, TextIO] = {1: sys.stdout, 2: sys.stderr}
         self._stdin = sys.stdin
         self._nothing = -1  # a descriptor of /dev/null
@@ -61,19 +63,21 @@ class Capture:
         self.stacks = os.open(self._stacks_path, _FLAGS, disk.FILE_MODE)
 
     def hide(self) -> None:
-        """Until the next `take`, what is printed may hold a secret.
+        """Until the next `take`, what is printed may hold a secret: it is on no disk.
 
-        If we die before, it becomes no log: `inherit` removes it.
+        It lies in memory, where it ends with us. A pipe would need a thread that
+        reads, and C code that prints may let no thread run.
         """
-        for fd, path in self._paths.items():
-            os.replace(path, f"{path}{_HIDDEN}")
-            self._paths[fd] = f"{path}{_HIDDEN}"
+        for fd in _SUFFIXES:
+            self._hidden[fd] = os.memfd_create("farm-output", os.MFD_CLOEXEC)
+            fcntl.fcntl(self._hidden[fd], fcntl.F_SETFL, os.O_APPEND)
+            self._point(fd)
 
     def _show(self) -> None:
-        for fd, path in self._paths.items():
-            if path.endswith(_HIDDEN):
-                os.replace(path, path.removesuffix(_HIDDEN))
-                self._paths[fd] = path.removesuffix(_HIDDEN)
+        while self._hidden:
+            fd, hidden = self._hidden.popitem()
+            os.close(hidden)
+            self._point(fd)
 
     def leave_stacks(self, token: str) -> None:
         """Write down, before we end, where all threads are; it was this attempt's."""
@@ -81,6 +85,9 @@ class Capture:
         faulthandler.dump_traceback(file=self.stacks)
 
     def _point(self, fd: int) -> None:
+        if fd in self._hidden:
+            os.dup2(self._hidden[fd], fd, inheritable=True)
+            return
         scratch = os.open(self._paths[fd], _FLAGS, disk.FILE_MODE)
         os.dup2(scratch, fd, inheritable=True)
         os.close(scratch)
@@ -112,10 +119,11 @@ class Capture:
                 if self._mend(fd) > 0:
                     taken[fd] = log(suffix)
                     self._move(fd, taken[fd], redactor)
-            self._show()
         except OSError:
             self._drop()
             raise
+        finally:
+            self._show()
         return taken
 
     def _move(self, fd: int, path: str, redactor: "Redactor | None") -> None:
@@ -124,13 +132,13 @@ class Capture:
         The new one is made first: if the disk has no inode left for it, nothing has
         changed.
         """
+        if fd in self._hidden and redactor is not None:
+            clean_copy(self._hidden[fd], path, f"{self._paths[fd]}.clean", redactor)
+            return
         fresh = f"{self._paths[fd]}.new"
         scratch = os.open(fresh, _FLAGS, disk.FILE_MODE)
         try:
-            if redactor is None:
-                os.replace(self._paths[fd], path)
-            else:
-                clean_copy(self._paths[fd], path, redactor)
+            os.replace(self._paths[fd], path)
             os.replace(fresh, self._paths[fd])
             os.dup2(scratch, fd, inheritable=True)
         except OSError:
@@ -193,16 +201,15 @@ class Capture:
             self.stacks = -1
 
 
-def clean_copy(source: str, path: str, redactor: "Redactor") -> None:
-    """Put under `path` what is in `source`, without secrets."""
-    aside = f"{source}.clean"
-    stream = redactor.stream()
-    raw = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def clean_copy(raw: int, path: str, aside: str, redactor: "Redactor") -> None:
+    """Put under `path` what is in the open file `raw`, without secrets."""
+    stream, offset = redactor.stream(), 0
     try:
         disk.unlink(aside)
         copy = os.open(aside, _FLAGS | os.O_EXCL, disk.FILE_MODE)
         try:
-            while chunk := os.read(raw, _CHUNK):
+            while chunk := os.pread(raw, _CHUNK, offset):
+                offset += len(chunk)
                 disk.write_all(copy, stream.feed(chunk))
             disk.write_all(copy, stream.close())
         finally:
@@ -211,8 +218,6 @@ def clean_copy(source: str, path: str, redactor: "Redactor") -> None:
     except OSError:
         disk.unlink(aside)
         raise
-    finally:
-        os.close(raw)
 
 
 def _stream(fd: int) -> TextIO:

@@ -166,6 +166,7 @@ def test_other_tasks_go_on(ill_farm: Farm, bounded: None, place: str, ill: str) 
 @pytest.mark.parametrize("ill", ILLS)
 def test_doctor_ends(ill_farm: Farm, run: Run, bounded: None, ill: str) -> None:
     for place in set(PLACES) - HOLDS_ALL:
+        (ill_farm.root / place).parent.mkdir(exist_ok=True)
         ILLS[ill](ill_farm.root / place)
 
     code, _, err = run("doctor")

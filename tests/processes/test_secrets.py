@@ -181,6 +181,21 @@ def test_what_a_callable_printed_before_its_worker_died_is_not_kept(
     assert holding(farm, key) == []
 
 
+def test_while_a_callable_runs_and_when_it_is_killed_no_file_holds_what_it_printed(
+    farm: Farm, key: str
+) -> None:
+    gate = farm.gate()
+    waits = "".join(f"    {line}\n" for line in gate.python.splitlines())
+    farm.write("calls.py", f"{CALLS}\ndef waits():\n    prints()\n{waits}")
+    farm.drop("waits", call="calls:waits", env_from=["DEMO_API_KEY"])
+    worker = farm.start_worker(DEMO_API_KEY=key)
+    gate.wait_reached()
+
+    assert holding(farm, key) == []
+    farm.kill(worker)
+    assert holding(farm, key) == []
+
+
 def test_without_a_secret_the_last_words_of_who_died_are_kept_as_always(
     farm: Farm, key: str
 ) -> None:
