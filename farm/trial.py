@@ -1,9 +1,11 @@
 """A trial of the folder: refuse it where farm's promises would be lies.
 
-`check_mount` tries in a moment whether locks, links and reading beside a lock
-work. `check_shared` finds hosts whose locks this mount does not share: it may wait
-for a few heartbeats, but only if there is a reason to suspect one. `farm.doctor`
-tries the same with the same functions, each on a `Bench` of its own.
+`check_folder` is all that a worker checks of its folder at its start. `check_mount`
+tries in a moment whether locks, links and reading beside a lock work. `check_shared`
+finds hosts whose locks this mount does not share: it may wait for a few heartbeats, but
+only if there is a reason to suspect one. `farm.doctor` makes each of `CHECKS` with the
+same functions, on the same names of a canary (`two_names`): what makes a worker refuse a
+folder, the doctor says.
 """
 
 import os
@@ -76,11 +78,10 @@ def maker(name: str) -> Identity | None:
     return Identity("", boot, int(pidns), int(pid), int(ticks))
 
 
-def check_mount(project: Project) -> None:
+def check_mount(project: Project, _bell: Bell | None = None) -> None:
     """Raise MountError unless locks, links and reading beside a lock work here."""
     with Bench(project) as bench:
-        # In tasks/, too: it may be another file system.
-        mine, other = bench.file("lock"), bench.final("lock")
+        mine, other = two_names(bench)
         try:
             fault = link_fault(mine, other) or lock_fault(mine, other)
         except OSError as error:
@@ -89,6 +90,15 @@ def check_mount(project: Project) -> None:
             fault = f"{error.strerror}"
     if fault:
         raise MountError(f"{project.farm}: {fault}. {NEEDS}")
+
+
+def two_names(bench: Bench) -> tuple[str, str]:
+    """A canary, and a second name that it may be given.
+
+    The second is in `tasks/`, which may be another file system; and two names of one
+    file do not share a lock on every one (FUSE).
+    """
+    return bench.file("lock"), bench.final("lock")
 
 
 def link_fault(mine: str, other: str) -> str | None:
@@ -142,3 +152,12 @@ def check_shared(project: Project, bell: Bell) -> None:
                 " Mount it with locks on every host (NFS without `nolock` and"
                 " `local_lock`; no overlay or virtiofs without remote locks)"
             )
+
+
+CHECKS = (check_mount, check_shared)
+
+
+def check_folder(project: Project, bell: Bell) -> None:
+    """Raise MountError where a worker refuses to work."""
+    for check in CHECKS:
+        check(project, bell)

@@ -122,8 +122,7 @@ class Worker:
         """
         stop = Stop(Bell())
         stop.listen()
-        trial.check_mount(project)
-        trial.check_shared(project, stop.bell)
+        trial.check_folder(project, stop.bell)
         born = Life.begin(project, name, time.time(), settings.heartbeat)
         try:
             holder = Holder(born.name, born.record.who)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from farm import disk, doctor, process, rescue, trial, trust
 from farm.bell import Bell
 from farm.doctor import Finding, looks, told, trials
 from farm.doctor.told import Level, Told
+from farm.errors import MountError
 from farm.health import Health, write_health
 from farm.ledger import Claimed, Ledger
 from farm.life import Life
@@ -125,7 +126,7 @@ def test_results_are_linked_into_the_tasks_folder_that_is_there(
     monkeypatch.setattr(trial, "link_fault", lambda one, other: linked.append(other))
     doctor.examine(new)
 
-    assert [str(Path(path).parent) for path in linked] == [new.tasks]
+    assert {str(Path(path).parent) for path in linked} == {new.tasks}
 
 
 @pytest.mark.parametrize("checks", ["LOOKS", "TRIALS"])
@@ -768,3 +769,77 @@ def test_what_may_be_a_persons_only_copy_is_no_leftover(project: Project) -> Non
     os.utime(path, (0, 0))
 
     assert looks.leftovers(project).said == "none"
+
+
+# -- the doctor and a worker ----------------------------------------------------------------
+
+
+def names_do_not_share(monkeypatch: pytest.MonkeyPatch, project: Project) -> None:
+    """As on bindfs and sshfs: each name of a file has a lock of its own."""
+    really_lock = fcntl.flock
+
+    def by_name(fd: int, how: int) -> None:
+        if not Path(f"/proc/self/fd/{fd}").readlink().is_relative_to(project.tasks):
+            really_lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", by_name)
+
+
+def no_links(monkeypatch: pytest.MonkeyPatch, _project: Project) -> None:
+    def refuse(_source: str, _target: str) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+def no_locks(monkeypatch: pytest.MonkeyPatch, _project: Project) -> None:
+    def refuse(_fd: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def locked_unreadable(monkeypatch: pytest.MonkeyPatch, project: Project) -> None:
+    really_read = disk.read_fd
+
+    def read(fd: int, most: int = disk.MOST) -> bytes:
+        ours = Path(f"/proc/self/fd/{fd}").readlink().is_relative_to(project.root)
+        return b"" if ours else really_read(fd, most)
+
+    monkeypatch.setattr(disk, "read_fd", read)
+
+
+def locks_elsewhere(monkeypatch: pytest.MonkeyPatch, project: Project) -> None:
+    lay_life_file(project, "bob", FOREIGN)
+
+    def beats(_bell: Bell, _timeout: float | None) -> bool:
+        lay_life_file(project, "bob", FOREIGN, 1)
+        return False
+
+    monkeypatch.setattr(Bell, "wait", beats)
+
+
+REFUSED = [names_do_not_share, no_links, no_locks, locked_unreadable, locks_elsewhere]
+
+
+@pytest.mark.parametrize("break_it", REFUSED)
+def test_what_makes_a_worker_refuse_a_folder_is_a_fail(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    break_it: Callable[[pytest.MonkeyPatch, Project], None],
+) -> None:
+    with monkeypatch.context() as patched:
+        break_it(patched, project)
+        with pytest.raises(MountError):
+            trial.check_folder(project, Bell())
+    with monkeypatch.context() as patched:
+        break_it(patched, project)
+        found = levels(project)
+
+    assert FAIL in found.values()
+
+
+def test_where_a_worker_works_nothing_is_a_fail(project: Project) -> None:
+    trial.check_folder(project, Bell())
+
+    assert FAIL not in levels(project).values()

@@ -58,17 +58,25 @@ def _other(path: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
 
 
 def flock(project: Project) -> Told:
-    """Whether a lock has one owner: two open files, two processes."""
+    """Whether a lock has one owner: two names, two open files, two processes."""
     with Bench(project) as bench:
-        path = bench.file("lock")
-        if fault := trial.lock_fault(path, path):
+        path, other = trial.two_names(bench)
+        if fault := trial.lock_fault(path, _linked(path, other)):
             return fail(fault, NEEDS)
         with _locked(path) as (_, mine), _other(path) as (_, theirs):
             if not mine:
                 return fail("a lock that was let go stays locked", NEEDS)
             if theirs != "refused":
                 return fail(f"another process asked for our lock: {theirs}", NEEDS)
-    return ok("a lock has one owner, among open files and processes")
+    return ok("a lock has one owner, among names, open files and processes")
+
+
+def _linked(path: str, other: str) -> str:
+    """A second name of a file; the first one where `link` says why there is none."""
+    try:
+        return other if trial.link_fault(path, other) is None else path
+    except OSError:
+        return path
 
 
 @contextmanager
@@ -99,7 +107,7 @@ def dead_owner(project: Project) -> Told:
 def link(project: Project) -> Told:
     """Whether of many links to one name exactly one is made."""
     with Bench(project) as bench:
-        if fault := trial.link_fault(bench.file("link"), bench.final("link")):
+        if fault := trial.link_fault(*trial.two_names(bench)):
             return fail(fault, NEEDS)
         goal = bench.aside("goal")
         mine = [bench.file(f"racer-{number}") for number in range(RACERS)]
