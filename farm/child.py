@@ -1,28 +1,32 @@
 """A command as a process group: start it, wait for it, end all of it.
 
 Order of calls: `Child.start(...)` -> `wait` as often as you like -> `end()`,
-always: when it returns nobody in the group runs any more.
+always: when it returns nothing of its session runs any more, in whatever group. What
+made a session of its own is a daemon, and lives on.
 
 The child inherits one descriptor, the task's ledger: *the lock follows the
 work*. If the worker is killed, the command keeps the task locked until it ends
 or is found and ended (`farm.rescue`).
 
 While the leader's exit status is not collected, its number cannot be used
-again. So the group is killed first and the leader reaped after that; only then
-is the group asked whether it is empty.
+again. So the group and the session are killed first and the leader reaped after that;
+only then is the group asked whether it is empty.
 """
 
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
 
-from farm import process
+from farm import poll, process
 from farm.bell import Bell
 
+_YOUNG = 1.0  # seconds, in which process ids do not go round
+_REAPED = 3.0  # seconds, in which the slowest init that we met looks for the dead
 _EMPTY_CHECK = 0.05  # seconds between two looks at a group that will not end
 
 
@@ -48,11 +52,14 @@ class Exit(msgspec.Struct, frozen=True):
 class Child:
     """A running command and all that it started in its own group."""
 
+    init_reaps = True  # as far as this process knows
+
     def __init__(self, popen: "subprocess.Popen[bytes]", ticks: int) -> None:
         self._popen = popen
         self.group = popen.pid
         self.pidfd = os.pidfd_open(popen.pid)
         self.ticks = ticks
+        self._started = time.monotonic()
 
     @classmethod
     def start(cls, command: Command) -> "Child":
@@ -96,8 +103,9 @@ class Child:
             os.killpg(self.group, signum)
 
     def end(self, bell: Bell) -> Exit:
-        """Kill what is left of the group and wait until it is empty."""
+        """Kill what is left of the group and the session; wait until nothing is."""
         self.terminate(signal.SIGKILL)
+        self._end_session(bell)
         code = self._popen.wait()
         os.close(self.pidfd)
         while self._somebody_left():
@@ -105,6 +113,50 @@ class Child:
         if code < 0:
             return Exit(None, signal_name(-code))
         return Exit(code, None)
+
+    def _end_session(self, bell: Bell) -> None:
+        """End what made a group of its own: a background job of a shell with `set -m`."""
+        is_young = time.monotonic() - self._started < _YOUNG
+        killed: set[int] = set()
+        not_ours: set[int] = set()
+        while left := self._members(is_young=is_young) - not_ours:
+            is_young = False  # they may have forked for long
+            for pid in left:
+                (killed if self._kill(pid) else not_ours).add(pid)
+            bell.wait(_EMPTY_CHECK)
+        if killed:
+            self._wait_reaped(killed)
+
+    def _members(self, *, is_young: bool) -> set[int]:
+        return set(process.session_members(self.group, is_young=is_young))
+
+    def _kill(self, pid: int) -> bool:
+        """Kill one of the session; False if it became another user's (sudo, say)."""
+        try:
+            fd = process.kill(pid, self._is_in_session)
+        except PermissionError:
+            return False
+        if fd is not None:
+            process.wait_gone(fd, _EMPTY_CHECK)
+            os.close(fd)
+        return True
+
+    def _wait_reaped(self, killed: set[int]) -> None:
+        """Until init has taken note of these, so that nobody sees them any more.
+
+        Where it never does so (a container whose first process reaps nothing) that is
+        waited for only once.
+        """
+        if not Child.init_reaps:
+            return
+        gone = poll.until(lambda: self._are_gone(killed) or None, _REAPED)
+        Child.init_reaps = gone is not None
+
+    def _are_gone(self, killed: set[int]) -> bool:
+        return not any(process.session_of(pid) == self.group for pid in killed)
+
+    def _is_in_session(self, pid: int) -> bool:
+        return process.is_in_session(pid, self.group)
 
     def _somebody_left(self) -> bool:
         try:

@@ -19,7 +19,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import msgspec
@@ -29,6 +29,7 @@ from farm import disk
 # Gone, or another user's: not ours to end. Any other error (no descriptors left,
 # say) must not look like "nobody there".
 _NOT_TO_BE_SEEN = (FileNotFoundError, ProcessLookupError, PermissionError)
+_FEW_IDS = 1000  # to ask the kernel of each is quicker than to list all processes
 _EXITING = 0x4  # PF_EXITING in include/linux/sched.h: runs no more user code
 
 # RACE: a process that a thread of ours starts has all our descriptors, also the lock
@@ -270,6 +271,38 @@ def _kill_all(wanted: Callable[[int], bool]) -> list[int]:
             if not killed:
                 raise
     return killed
+
+
+def session_members(session: int, *, is_young: bool) -> list[int]:
+    """Processes that run in a session, besides its leader, in whatever group.
+
+    A young session is one so new that process ids have not gone round since it began. Its
+    members have higher ids than its leader then, and to look at those few costs a quick
+    command next to nothing.
+    """
+    ids = _ids_after(session) if is_young else None
+    if ids is None:
+        ids = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [pid for pid in ids if pid != session and is_in_session(pid, session)]
+
+
+def _ids_after(pid: int) -> Iterable[int] | None:
+    """The process ids that were given away after this one; None if they are many."""
+    last = int(disk.read_file("/proc/loadavg").rpartition(b" ")[2])
+    return range(pid + 1, last + 1) if pid <= last <= pid + _FEW_IDS else None
+
+
+def is_in_session(pid: int, session: int) -> bool:
+    """Whether a process is one of a session, and can still run code."""
+    return session_of(pid) == session and stat(pid) is not None
+
+
+def session_of(pid: int) -> int | None:
+    """The session of a process, which a zombie has as well; None if there is none."""
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
 
 
 def wait_gone(pidfd: int, timeout: float) -> bool:

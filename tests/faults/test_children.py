@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from farm import process
 from farm.locking import TaskLock
 from tests.driver import Farm, Gate, whys
 from tests.faults.tools import needs
@@ -102,6 +103,76 @@ def test_what_a_command_does_to_the_lock_it_inherited_lets_nobody_in(
     assert taken is False
     assert whys(result) == ["succeeded"]
     assert not (farm.root / "overlaps").exists()
+
+
+# -- what a task that succeeded leaves behind -----------------------------------------------
+
+OWN_GROUP = """
+import subprocess
+
+left = subprocess.Popen(["sleep", "600"], env={}, process_group=0)
+print(left.pid, file=open("left", "w"))
+"""
+LEAVES = {
+    "a job of a shell": ["bash", "-c", "set -m; sleep 600 & echo $! > left"],
+    "a pipeline of it": [
+        "bash",
+        "-c",
+        "set -m; sleep 600 | sleep 600 & echo $! > left",
+    ],
+    "a group without our environment and descriptors": [
+        sys.executable,
+        "-c",
+        OWN_GROUP,
+    ],
+    "a group below a group": [
+        "bash",
+        "-c",
+        "set -m; timeout 600 sleep 600 & echo $! > left",
+    ],
+}
+OLD = 'patch("farm.child._YOUNG", -1.0).start()'
+
+
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("change", ["", OLD], ids=["quick", "long"])
+@pytest.mark.parametrize("command", LEAVES.values(), ids=LEAVES)
+def test_what_runs_in_a_group_of_its_own_ends_with_its_task(
+    farm: Farm, command: list[str], change: str
+) -> None:
+    farm.drop("job", run=command)
+    farm.start_changed(change, "--until-done").wait(30)
+    left = int((farm.root / "left").read_text())
+
+    assert whys(farm.result("job")) == ["succeeded"]
+    assert process.stat(left) is None
+    assert [p for p in psutil.process_iter() if is_sleep(p, left)] == []
+
+
+def is_sleep(found: psutil.Process, group: int) -> bool:
+    """Whether it is one of a group that a test left behind, and runs."""
+    try:
+        return os.getpgid(found.pid) == group and process.stat(found.pid) is not None
+    except ProcessLookupError:
+        return False
+
+
+@pytest.mark.fault(8)
+def test_a_daemon_in_a_session_of_its_own_outlives_a_task_that_succeeded(
+    farm: Farm,
+) -> None:
+    farm.drop(
+        "job",
+        run="setsid sh -c 'echo $$ > left; exec sleep 600' &"
+        " while [ ! -s left ]; do sleep 0.02; done",
+    )
+    farm.work()
+    left = int((farm.root / "left").read_text())
+    lives = process.stat(left) is not None
+    os.kill(left, signal.SIGKILL)
+
+    assert whys(farm.result("job")) == ["succeeded"]
+    assert lives
 
 
 # -- what multiplies -------------------------------------------------------------------
