@@ -21,7 +21,7 @@ import time
 
 import msgspec
 
-from farm import disk
+from farm import disk, poll
 from farm.errors import UsageError
 from farm.pattern import matches
 from farm.project import Project, key
@@ -33,7 +33,7 @@ MOST_WORKERS = 9_999  #: that one supervisor can be told to keep
 _ESCAPED = re.compile("(?:%[0-9A-Fa-f]{2})+")
 _COUNT = re.compile("[0-9]{1,4}")
 _LONGEST_NAME = 255  # bytes
-_RACY_NS = 20_000_000  # a folder that changed so lately may change again unseen
+_NUDGE = 2.5  # seconds, in which the clock of any file system ticks
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -71,16 +71,25 @@ class Control:
 
     def __init__(self, project: Project) -> None:
         self._folder = project.control
+        self._network = project.network
+        self._orders = Orders()  # as of the last `read`
         self._mtime_ns = -1
-        self._settled = False  # the last change was seen by its mtime for sure
+        self._since = 0  # when we first saw that time, by our own clock
+        self._settled = False  # a change after the last look shows in the time
 
     def changed(self) -> bool:
         """Whether an order came or went since the last `read`: one system call.
 
-        RACE: two changes in one tick of the clock have one mtime; so a folder that
-        changed just before the last look is looked at once more.
+        RACE: two changes in one tick of the file system's clock have one time; so the
+        orders themselves are compared until that clock has ticked.
         """
-        return not self._settled or self.moved()
+        if self._settled or self.moved():
+            return self.moved()
+        settled = self._has_settled()
+        if self._now() != self._orders:
+            return True
+        self._settled = settled
+        return False
 
     def moved(self) -> bool:
         """Whether the folder is seen to have changed since the last `read`."""
@@ -88,9 +97,20 @@ class Control:
 
     def read(self) -> Orders:
         """The orders in force."""
-        self._mtime_ns = self._mtime()
-        # A file server's clock may be ahead of ours, and for long.
-        self._settled = abs(time.time_ns() - self._mtime_ns) > _RACY_NS
+        mtime = self._mtime()
+        if mtime != self._mtime_ns:
+            self._mtime_ns, self._since = mtime, time.monotonic_ns()
+        self._settled = self._has_settled()
+        self._orders = self._now()
+        return self._orders
+
+    def _has_settled(self) -> bool:
+        # A file server's clock may be ahead of ours, or behind, and for long.
+        if not self._network and disk.has_settled(self._mtime_ns):
+            return True
+        return time.monotonic_ns() - self._since > disk.LONGEST_TICK_NS
+
+    def _now(self) -> Orders:
         try:
             names = sorted(os.listdir(self._folder))
         except FileNotFoundError:
@@ -213,7 +233,18 @@ def withdraw(project: Project, name: str) -> bool:
 
 
 def nudge(project: Project) -> None:
-    """Make every worker look anew: an order that says nothing, taken back at once."""
+    """Make every worker look anew: an order that says nothing, taken back at once.
+
+    RACE: where times are whole seconds the folder may have the same time afterwards as
+    when a worker read it; so this is done until it has another.
+    """
+    before = os.stat(project.control).st_mtime_ns
+    poll.until(lambda: _touch(project) != before or None, _NUDGE)
+
+
+def _touch(project: Project) -> int:
+    """Let an order come and go; the time that the folder has then."""
     name = f"look-{os.urandom(4).hex()}"
     give(project, name)
     withdraw(project, name)
+    return os.stat(project.control).st_mtime_ns

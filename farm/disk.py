@@ -34,7 +34,8 @@ NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _CHUNK = 1 << 16  # bytes; nearly every file here is read by one call
 _TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block us
 _COARSE_CLOCK = 5  # Linux' CLOCK_REALTIME_COARSE, which Python does not name
-_LONGEST_TICK_NS = 2_000_000_000  # of FAT; servers are given as long
+LONGEST_TICK_NS = 2_000_000_000  #: of FAT; servers are given as long
+_GRAINS_NS = (100_000_000, 10_000_000, 1_000_000, 100_000)  # parts of a second
 _SECOND_NS = 1_000_000_000
 _LEAST_ROOM = 1 << 12  # bytes; what most file systems give out at once
 _OWN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -292,17 +293,28 @@ def has_settled(changed: int, *, network: bool = False) -> bool:
     """Whether all that changes from now on in a file or folder will show in its times.
 
     `changed` is the time it has now, in nanoseconds: a folder's mtime, a file's ctime
-    (people may set its mtime).
+    (people may set its mtime). Whatever believes that something has not changed, because
+    its time has not, must ask this when it looks.
 
     RACE: it may change again within one tick of the clock that its file system
     writes down, and nobody sees it by the time alone. The kernel's own stamps are of its
     coarse clock or later, so what comes after a tick of that is told apart, however
     long a busy host keeps the ticks of a virtual machine back. Servers have clocks of
-    their own, and some file systems write whole seconds.
+    their own, and some file systems write less than that clock says (`grain_of`).
     """
-    if network or changed % _SECOND_NS == 0:
-        return time.time_ns() - changed > _LONGEST_TICK_NS
-    return time.clock_gettime_ns(_COARSE_CLOCK) > changed
+    grain = LONGEST_TICK_NS if network else grain_of(changed)
+    return time.clock_gettime_ns(_COARSE_CLOCK) > changed + grain
+
+
+def grain_of(stamp: int) -> int:
+    """The nanoseconds between two times that a file system writes, as far as one tells.
+
+    Of a clock that goes in nanoseconds one stamp in ten thousand passes for a coarser
+    one, and is believed so much later. 0 where the kernel's own tick is all there is.
+    """
+    if stamp % _SECOND_NS == 0:
+        return LONGEST_TICK_NS
+    return next((grain for grain in _GRAINS_NS if stamp % grain == 0), 0)
 
 
 def identity(seen: os.stat_result) -> int:

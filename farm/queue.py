@@ -160,6 +160,17 @@ class Queue:
                 continue
             if self._project.task_signature(task_id) != look.signature:
                 self._forget(task_id)
+            # A look over a network never settles: there its claim reads the bytes again.
+            elif look.task and not (look.settled or self._project.network):
+                self._reread(look)
+
+    def _reread(self, look: Look) -> None:
+        """Read a file again that may have changed unseen just after it was read."""
+        again = read_look(self._project, look.id)
+        if again is None or again.sha256 != look.sha256:
+            self._forget(look.id)
+        else:
+            self._looks[look.id] = again
 
     def _find_unread(self, stripe: Stripe, *, whole: bool) -> None:
         """Which files are to be read; unless `whole`, only what may have changed."""

@@ -24,7 +24,7 @@ from functools import partial
 from types import FrameType
 from typing import Protocol
 
-from farm import control, life, process, rescue, retention
+from farm import control, disk, life, process, rescue, retention
 from farm.backoff import exponential
 from farm.bell import Bell
 from farm.cadence import TICK, Looks, nap
@@ -350,13 +350,16 @@ class Supervisor:
 def _traces(project: Project) -> tuple[int, ...]:
     """What moves when a task is dropped, claimed or ends, or a worker comes or goes.
 
-    A drop into a folder below `tasks/` shows when it is claimed; () if .farm is gone.
+    A drop into a folder below `tasks/` shows when it is claimed. () if .farm is gone, or
+    if something may move from now on and would not show.
     """
     folders = (project.tasks, project.locks, project.workers, project.control)
     try:
-        return tuple(os.stat(folder).st_mtime_ns for folder in folders)
+        times = [os.stat(folder).st_mtime_ns for folder in folders]
     except OSError:
         return ()
+    known = all(disk.has_settled(at, network=project.network) for at in times)
+    return tuple(times) if known else ()
 
 
 def _guarded(step: Callable[[], None]) -> str:

@@ -1,6 +1,7 @@
 """Control by files."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -274,13 +275,99 @@ def test_a_nudge_is_a_change_that_leaves_nothing(project: Project) -> None:
     assert list(Path(project.control).iterdir()) == []
 
 
-def test_a_change_in_the_same_moment_is_looked_at_once_more(project: Project) -> None:
-    Path(project.control, "pause").touch()
+WHOLE = 1_700_000_000_000_000_000  # nanoseconds; a whole second
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, now: int) -> None:
+    """By the kernel's coarse clock, which is 5, it is so late."""
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: {5: now}[clock])
+
+
+def scale(project: Project, workers: str) -> None:
+    """An order of the same second, where times are whole seconds."""
+    Path(project.control, "scale-host").write_text(workers)
+    os.utime(project.control, ns=(WHOLE, WHOLE))
+
+
+def test_a_second_order_in_one_second_is_seen_where_times_are_whole_seconds(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, WHOLE + 900_000_000)
+    scale(project, "1")
     there = Control(project)
-    there.read()
+    first = there.read().scale
+    calm = there.changed()
+    scale(project, "2")
 
     assert not there.moved()
+    assert (calm, there.changed()) == (False, True)
+    assert (first, there.read().scale) == ({"host": 1}, {"host": 2})
+
+
+def test_an_order_that_is_taken_and_given_again_in_one_second_is_seen(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, WHOLE + 900_000_000)
+    scale(project, "1")
+    there = Control(project)
+    there.read()
+    control.take(project, "scale-host")
+    os.utime(project.control, ns=(WHOLE, WHOLE))
+    gone = there.changed(), there.read()
+    scale(project, "1")
+
+    assert gone == (True, Orders())
     assert there.changed()
+
+
+def test_a_folder_that_has_settled_costs_one_call(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_clock(monkeypatch, WHOLE + disk.LONGEST_TICK_NS + 1)
+    scale(project, "1")
+    there = Control(project)
+    there.read()
+    monkeypatch.setattr(os, "listdir", lambda _: pytest.fail("it was read again"))
+
+    assert not there.changed()
+
+
+def test_over_a_network_our_own_clock_says_when_a_tick_is_over(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [1_000]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: own[0])
+    project.network = True
+    scale(project, "1")  # by a server whose clock is years behind ours
+    there = Control(project)
+    there.read()
+    scale(project, "2")
+    early = there.changed()
+    there.read()
+    own[0] += disk.LONGEST_TICK_NS + 1
+    there.changed()
+    monkeypatch.setattr(os, "listdir", lambda _: pytest.fail("it was read again"))
+
+    assert early
+    assert not there.changed()
+
+
+def test_a_nudge_leaves_another_time_behind(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_touch = control._touch
+    touched: list[int] = []
+
+    def by_seconds(there: Project) -> int:
+        really_touch(there)
+        touched.append(WHOLE + (len(touched) > 1) * 1_000_000_000)
+        return touched[-1]
+
+    os.utime(project.control, ns=(WHOLE, WHOLE))
+    monkeypatch.setattr(control, "_touch", by_seconds)
+    control.nudge(project)
+
+    assert [at - WHOLE for at in touched] == [0, 0, 1_000_000_000]
 
 
 def test_a_folder_from_the_future_is_not_looked_at_for_ever(project: Project) -> None:
@@ -304,10 +391,10 @@ def test_an_order_given_while_an_older_one_is_read_is_kept(
     control.give(project, "scale-host", "4")
     read = disk.read_file
 
-    def meanwhile(path: str) -> bytes:
+    def meanwhile(path: str, *most: int) -> bytes:
         monkeypatch.setattr(disk, "read_file", read)
         control.give(project, "scale-host", "7")
-        return read(path)
+        return read(path, *most)
 
     monkeypatch.setattr(disk, "read_file", meanwhile)
     first = control.take(project, "scale-host")

@@ -135,8 +135,16 @@ def look_twice(project: Project, looks: Looks, changed: int, after: int) -> list
 
 @pytest.mark.parametrize(
     ("changed", "tick", "network"),
-    [(PART, 0, False), (PART, LONGEST, True), (WHOLE, LONGEST, False)],
-    ids=["here", "on a server", "where times are whole seconds"],
+    [
+        (PART, 0, False),
+        (PART, LONGEST, True),
+        (WHOLE, LONGEST, False),
+        (WHOLE + 500_000_000, 100_000_000, False),
+        (WHOLE + 520_000_000, 10_000_000, False),
+        (WHOLE + 123_000_000, 1_000_000, False),
+        (WHOLE + 123_400_000, 100_000, False),
+    ],
+    ids=["here", "on a server", "seconds", "tenths", "10 ms", "1 ms", "0.1 ms"],
 )
 def test_a_folder_is_read_again_until_its_clock_has_ticked_since_it_changed(
     project: Project, looks: Looks, changed: int, tick: int, *, network: bool

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from farm import disk, register
+from farm import project as project_module
 from farm import queue as module
-from farm import register
 from farm.journal import Entry, Journal
 from farm.project import Project
 from farm.queue import LOOK_AHEAD, Queue
@@ -414,6 +415,31 @@ def test_an_empty_folder_is_quiet(folder: Folder) -> None:
 
     assert folder.queue.outlook().quiet
     assert folder.queue.due() is None
+
+
+def test_a_waiting_file_that_was_changed_within_a_tick_is_read_again(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "has_settled", lambda *_, **__: False)
+    folder.drop("a", not_before="1970-01-12T14:46:40Z")  # NOW + 3600
+    before = folder.look()
+    same = folder.project.task_signature("a")
+    monkeypatch.setattr(project_module, "signature_of", lambda _: same)
+    folder.drop("a", not_before="1970-01-12T13:46:40Z")  # as many letters
+
+    assert (before, folder.look()) == ([], ["a"])
+
+
+def test_a_waiting_file_that_is_read_again_and_is_the_same_keeps_its_delay(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "has_settled", lambda *_, **__: False)
+    folder.drop("a")
+    folder.look()
+    folder.queue.refused("a", NOW, TICK, until=NOW + 10)
+
+    assert folder.look() == []
+    assert folder.queue.next_look == TICK + 10
 
 
 # -- pauses ---------------------------------------------------------------------------------

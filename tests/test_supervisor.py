@@ -87,7 +87,9 @@ class Alone:
 
 
 @pytest.fixture
-def alone(project: Project) -> Alone:
+def alone(project: Project, monkeypatch: pytest.MonkeyPatch) -> Alone:
+    """In a file system whose clock ticks after each change, before the next look."""
+    monkeypatch.setattr(disk, "has_settled", lambda *_, **__: True)
     return Alone(project)
 
 
@@ -195,6 +197,16 @@ def test_while_nothing_moves_it_does_not_look(alone: Alone) -> None:
 
     assert looks == 1
     assert alone.counts() == (2, 0, 2)
+
+
+def test_what_may_move_unseen_is_looked_at_again(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "has_settled", lambda *_, **__: False)
+    for after in (0.0, REST):
+        alone.tick(after)
+
+    assert len(alone.screen.shown) == 2
 
 
 @pytest.mark.parametrize(("is_live", "looks"), [(True, 2), (False, 1)])
