@@ -6,6 +6,9 @@ import sys
 def main() -> None:
     """Run the command line and end with its exit code."""
     # Late, so that `import farm.__main__` is free.
+    from farm.first_process import fork_once  # noqa: PLC0415 - see above
+
+    fork_once()
     from farm.cli import leavers, run, streams  # noqa: PLC0415 - see above
 
     streams.guard()

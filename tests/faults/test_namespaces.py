@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import psutil
 import pytest
@@ -24,6 +25,12 @@ pytestmark = [pytest.mark.processes, needs("pid namespace")]
 
 NO_PROC = "--kill-child"  # nothing more than every container here has
 TIME_TRAVEL = [*UNSHARE, "--time", "--boottime", "100000", "--fork", "--kill-child"]
+NO_REAPER = """
+import subprocess, sys
+with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+    file.write(sys.argv[1])
+subprocess.run(sys.argv[2:])
+"""
 SAME = 500  # a process id that is used in two containers
 
 
@@ -204,15 +211,15 @@ def test_without_its_own_proc_tasks_end_as_they_do_elsewhere(farm: Farm) -> None
 
 @pytest.mark.fault(16)
 def test_without_its_own_proc_a_group_elsewhere_is_not_waited_for(farm: Farm) -> None:
-    # A worker that is process 1 reaps no orphans, so the group stays to be asked for;
-    # and a group outside has the same number, and never ends.
+    # Process 1 reaps no orphans here, so the group stays to be asked for; and a group
+    # outside has the same number, and never ends.
     others = os.getpgid(0)
     command = f"sleep 1000 & test $$ = {others}"
-    before = f"echo {others - 2} > /proc/sys/kernel/ns_last_pid"  # a thread is between
     farm.drop("a", run=command)
     worker = farm_command(farm, "worker")
     unshare = [*UNSHARE, "--pid", "--fork", "--kill-child"]
-    farm.start_command(*unshare, "sh", "-c", f'{before}; exec "$@"', "sh", *worker)
+    last = str(others - 3)  # the worker and a thread of its are between
+    farm.start_command(*unshare, sys.executable, "-c", NO_REAPER, last, *worker)
 
     assert farm.wait_for("succeeded", "a", timeout=10)
 
