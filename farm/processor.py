@@ -61,6 +61,7 @@ class Caller(msgspec.Struct, frozen=True):
     path: Sequence[str]  #: `sys.path` of the caller
     folder: str | None  #: its current folder; None: where the worker is
     worker_id: int  #: in a worker of somebody else
+    argv: Sequence[str] = ()  #: `sys.argv` of the caller; its script may read it
 
 
 # -- in the caller -----------------------------------------------------------------
@@ -182,6 +183,7 @@ async def _awaited(returned: Awaitable[object]) -> object:
 
 def _found(caller: Caller) -> Processor:
     """Import what the caller named."""
+    sys.argv = list(caller.argv) or sys.argv
     # Behind the project's own folder, as every other task of it expects.
     sys.path[1:1] = [place for place in caller.path if place not in sys.path]
     wanted = caller.function

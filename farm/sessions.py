@@ -47,6 +47,7 @@ event loop is never blocked.
 
 import asyncio
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,7 @@ from farm.processor import Processor
 from farm.project import MAX_TASK_BYTES, Project
 from farm.session import Session
 from farm.tomlfile import FilePath
-from farm.value import fault_in
+from farm.value import fault_in, plain_text
 
 
 class ParallelSessionManager:
@@ -106,6 +107,7 @@ class ParallelSessionManager:
             path=processor.search_path(),
             folder=os.getcwd() if self._project is None else None,
             worker_id=0,
+            argv=[plain_text(word) for word in sys.argv],
         )
         tasks = list(tasks)
         files = [self._file(n, task, session) for n, task in enumerate(tasks)]

@@ -705,6 +705,25 @@ def test_a_function_of_a_script_is_found_by_its_file(tmp_path: Path) -> None:
     assert "'result': 'hello ada'" in done.stdout
 
 
+def test_a_script_that_reads_its_arguments_finds_them_in_a_worker_too(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import argparse, asyncio, sys\nfrom farm import ParallelSessionManager\n"
+        "parser = argparse.ArgumentParser()\nparser.add_argument('--name')\n"
+        "NAME = parser.parse_args().name\n"
+        "def process(task, worker_id):\n    return [NAME, *sys.argv[1:]]\n"
+        "if __name__ == '__main__':\n"
+        "    runs = ParallelSessionManager(1).run_parallel_agents\n"
+        "    print(asyncio.run(runs([{}, {}], process)))\n"
+    )
+    command = [sys.executable, str(script), "--name", "ada"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.stdout.count("'result': ['ada', '--name', 'ada']") == 2, done
+
+
 def test_a_script_that_would_start_itself_without_end_is_told_so(
     tmp_path: Path,
 ) -> None:
