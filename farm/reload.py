@@ -1,37 +1,50 @@
 """Whether the project's own Python modules changed since they were imported.
 
 A worker that runs callables keeps their modules: `note` after each task sees
-which. Before it takes the next task it asks `changed`, which looks at most twice a
-second; if a file is not what was imported, the worker starts afresh, because no
-way of reloading modules in place is right for all of them.
+which. Between its look at a task that calls one and the claim it asks `changed`; if a
+file is not what was imported, the worker starts afresh, because no way of reloading
+modules in place is right for all of them. So what was edited before a task was
+dropped, or by a task that it needs, is what runs.
+
+A look costs the more the more modules there are, so many are not looked at before
+each task, but every few milliseconds.
 """
 
 import os
 import sys
 from typing import NamedTuple
 
-PAUSE = 0.5  # seconds between two looks; changes are seen within a second
+EACH = 0.0003  #: seconds between two looks, for each module: a few percent of the time,
+PAUSE = 0.5  #: ... but no more than that
 
-
-_CLOCK_GRAIN = 0.02  # seconds; mtimes come from a coarser clock than ours
+_CLOCK_GRAIN = 0.02  # seconds; files' times come from a coarser clock than ours
+_COARSE_GRAIN = 2.0  # ... where they are whole seconds, or a server's
+_SECOND_NS = 1_000_000_000
 
 
 class _Version(NamedTuple):
-    mtime_ns: int
+    """Other bytes have another one; the times alone can be set by anyone."""
+
+    ctime_ns: int
     size: int
+    inode: int
 
 
-_UNKNOWN = _Version(-1, -1)  # equals no file's version
+_UNKNOWN = _Version(-1, -1, -1)  # equals no file's version
 
 
 class Modules:
     """The modules below one folder, as they were when they were imported."""
 
-    def __init__(self, root: str) -> None:
-        self._root = os.path.join(os.path.realpath(root), "")
+    def __init__(self, root: str, *, network: bool = False) -> None:
+        # A project that was named through a link has both kinds of paths.
+        roots = (os.path.abspath(root), os.path.realpath(root))
+        self._roots = tuple(os.path.join(path, "") for path in roots)
+        self._network = network
         self._seen: dict[str, _Version] = {}
         self._count = len(sys.modules)
         self._looked = float("-inf")
+        self.stale = ""  #: the path of a module that changed, once one was found
 
     def note(self, since: float) -> None:
         """After a task that began at `since` (POSIX seconds): it may have imported.
@@ -45,24 +58,26 @@ class Modules:
         self._count = len(sys.modules)
         for path in self._own() - self._seen.keys():
             now = _version(path)
-            late = now.mtime_ns >= (since - _CLOCK_GRAIN) * 1e9
+            coarse = self._network or now.ctime_ns % _SECOND_NS == 0
+            grain = _COARSE_GRAIN if coarse else _CLOCK_GRAIN
+            late = now.ctime_ns >= (since - grain) * _SECOND_NS
             self._seen[path] = _UNKNOWN if late else now
 
-    def changed(self, tick: float) -> str | None:
-        """The path of a module that changed; `tick` is monotonic seconds."""
-        if tick - self._looked < PAUSE:
-            return None
-        self._looked = tick
-        seen = self._seen.items()
-        return next((path for path, then in seen if _version(path) != then), None)
+    def changed(self, tick: float) -> bool:
+        """Whether one changed, then also `stale` says which; `tick` is monotonic."""
+        if not self.stale and tick - self._looked >= min(PAUSE, EACH * len(self._seen)):
+            self._looked = tick
+            seen = self._seen.items()
+            self.stale = next((p for p, then in seen if _version(p) != then), "")
+        return bool(self.stale)
 
     def _own(self) -> set[str]:
         files = (getattr(m, "__file__", None) for m in list(sys.modules.values()))
         # An environment inside the project is not edited while tasks run.
         return {
-            str(path)
-            for path in files
-            if path and path.startswith(self._root) and "site-packages" not in path
+            path
+            for path in map(str, files)
+            if path.startswith(self._roots) and "site-packages" not in path
         }
 
 
@@ -70,8 +85,8 @@ def _version(path: str) -> _Version:
     try:
         now = os.stat(path)
     except OSError:
-        return _Version(0, 0)  # deleted: a change
-    return _Version(now.st_mtime_ns, now.st_size)
+        return _Version(0, 0, 0)  # deleted: a change
+    return _Version(now.st_ctime_ns, now.st_size, now.st_ino)
 
 
 def forget_folders() -> None:

@@ -50,8 +50,17 @@ def work_once(worker: Worker) -> bool:
         return False
     if len(worker.queue):  # a single task is not worth a look at the whole folder after
         worker.stop_watching()
-    _work_on(worker, item)
+    if not _calls_old_code(worker, item):
+        _work_on(worker, item)
     return True
+
+
+def _calls_old_code(worker: Worker, item: Ready | Doomed) -> bool:
+    """Whether only a fresh process would call what lies on the disk now."""
+    task = item.look.task if isinstance(item, Ready) else None
+    if task is None or task.call is None:
+        return False
+    return worker.modules.changed(time.monotonic())
 
 
 def _work_on(worker: Worker, item: Ready | Doomed) -> None:
@@ -115,8 +124,7 @@ def _successor(worker: Worker) -> LoopEnd | None:
         return LoopEnd.SPOILT
     if worker.state.left and _has_threads(worker):
         return LoopEnd.RELOAD
-    changed = worker.modules.changed(time.monotonic())
-    return None if changed is None else LoopEnd.RELOAD
+    return LoopEnd.RELOAD if worker.modules.stale else None
 
 
 def _is_spoilt(worker: Worker) -> bool:

@@ -81,7 +81,7 @@ class Worker:
         ] = ()  #: the attempts that run; calls go together
         self.tasks_ended = 0
         self.displaced = False  #: our life file was deleted; be born anew
-        self.modules = Modules(project.root)
+        self.modules = Modules(project.root, network=project.network)
         self.secrets = Secrets.take(os.environ)
         self.capture = Capture(project, life_.name)
         self.state = ProcessState(project.root)

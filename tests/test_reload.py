@@ -11,10 +11,10 @@ from types import ModuleType
 
 import pytest
 
-from farm.reload import PAUSE, Modules, forget_folders
+from farm import reload
+from farm.reload import EACH, PAUSE, Modules, forget_folders
 
-LONG_AGO = 1_000_000_000  # POSIX seconds
-BEGUN = 1_500_000_000.0  # POSIX seconds: when the importing task began
+LATER = 1000.0  # seconds
 
 
 class Imports:
@@ -26,20 +26,20 @@ class Imports:
         self._patch = monkeypatch
         self._tick = 0.0
 
-    def add(self, name: str = "project/render.py", changed: float = LONG_AGO) -> Path:
+    def add(self, name: str = "project/render.py", begun: float = LATER) -> Path:
+        """A module whose task began so many seconds after its last change."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x = 1")
-        os.utime(path, (changed, changed))
         module = ModuleType(f"pretended_{path.stem}")
         module.__file__ = str(path)
         self._patch.setitem(sys.modules, module.__name__, module)
-        self.modules.note(BEGUN)
+        self.modules.note(reload._version(str(path)).ctime_ns / 1e9 + begun)
         return path
 
     def changed(self) -> str | None:
         self._tick += PAUSE
-        return self.modules.changed(self._tick)
+        return self.modules.stale if self.modules.changed(self._tick) else None
 
 
 @pytest.fixture
@@ -85,11 +85,35 @@ def test_a_change_is_told_until_the_worker_starts_afresh(imports: Imports) -> No
     assert [imports.changed(), imports.changed()] == [str(path)] * 2
 
 
-@pytest.mark.parametrize("changed", [BEGUN, BEGUN + 1.0])
+@pytest.mark.parametrize("begun", [0.0, -1.0])
 def test_a_module_that_changed_during_its_import_is_taken_for_changed(
-    imports: Imports, changed: float
+    imports: Imports, begun: float
 ) -> None:
-    path = imports.add(changed=changed)
+    path = imports.add(begun=begun)
+
+    assert imports.changed() == str(path)
+
+
+@pytest.mark.parametrize(("begun", "changed"), [(1.0, True), (3.0, False)])
+def test_of_a_file_whose_time_is_a_whole_second_that_second_is_not_believed(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch, begun: float, changed: bool
+) -> None:
+    whole = reload._Version(1_000_000_000_000_000_000, 5, 7)
+    monkeypatch.setattr("farm.reload._version", lambda _path: whole)
+    path = imports.add(begun=begun)
+
+    assert imports.changed() == (str(path) if changed else None)
+
+
+def test_other_bytes_of_one_size_with_the_time_of_the_former_are_seen(
+    imports: Imports,
+) -> None:
+    path = imports.add()
+    then = path.stat()
+    other = path.with_suffix(".new")
+    other.write_text("x = 2")
+    os.utime(other, ns=(then.st_atime_ns, then.st_mtime_ns))
+    other.rename(path)
 
     assert imports.changed() == str(path)
 
@@ -119,24 +143,36 @@ def test_modules_of_others_are_not_watched(imports: Imports, name: str) -> None:
     assert imports.changed() is None
 
 
-def test_a_project_behind_a_link_is_watched(imports: Imports) -> None:
+@pytest.mark.parametrize("named", ["project", "door"])
+def test_a_project_behind_a_link_is_watched(imports: Imports, named: str) -> None:
     (imports.folder / "project").mkdir()
     (imports.folder / "door").symlink_to("project")
     imports.modules = Modules(str(imports.folder / "door"))
-    path = imports.add()
+    path = imports.add(f"{named}/render.py")
     path.write_text("x = 1234")
 
     assert imports.changed() == str(path)
 
 
-def test_two_looks_are_half_a_second_apart(imports: Imports) -> None:
+def test_a_single_module_is_looked_at_before_nearly_every_task(
+    imports: Imports,
+) -> None:
     path = imports.add()
     said = [imports.modules.changed(100.0)]
     path.write_text("x = 1234")
-    said += [imports.modules.changed(100.0 + PAUSE / 2)]
-    said += [imports.modules.changed(100.0 + PAUSE)]
+    said += [imports.modules.changed(100.0 + 2 * EACH)]
 
-    assert said == [None, None, str(path)]
+    assert said == [False, True]
+
+
+def test_many_modules_are_looked_at_less_often(imports: Imports) -> None:
+    paths = [imports.add(f"project/m{number}.py") for number in range(20)]
+    said = [imports.modules.changed(100.0)]
+    paths[-1].write_text("x = 1234")
+    said += [imports.modules.changed(100.0 + 10 * EACH)]
+    said += [imports.modules.changed(100.0 + 21 * EACH)]
+
+    assert said == [False, False, True]
 
 
 # -- files that are younger than the last look ---------------------------------------------

@@ -28,6 +28,7 @@ PLACES = [
     ("control", r"/\.farm/control"),
     ("bell", r"^\d+<pipe:.*(, F_GETFL|, \"\")"),
     ("stderr", r"^\d+<pipe:.* succeeded in "),
+    ("module", r"/quick\.py"),
     ("stdin", r", 0</dev/null"),
 ]
 #: the names that calls have on one machine or another

@@ -636,8 +636,7 @@ def test_a_changed_module_is_picked_up_by_the_next_task(farm: Farm) -> None:
     values = []
     for number in (1, 2, 3):
         version(farm, number)
-        wait_until(lambda n=number: newest(farm) == n, on_timeout=farm.describe)  # type: ignore[misc]  # bound here
-        values.append(number)
+        values.append(newest(farm))
 
     assert values == [1, 2, 3]
     assert worker.poll() is None
@@ -664,6 +663,41 @@ def test_two_edits_of_one_size_in_one_second_are_told_apart(farm: Farm) -> None:
 
     assert first == 1
     assert list(farm.root.rglob("__pycache__")) == []
+
+
+def test_an_edit_just_before_a_task_is_what_runs(farm: Farm) -> None:
+    version(farm, 0)
+    farm.start_worker()
+    values = [newest(farm)]
+    for number in range(1, 6):
+        version(farm, number)
+        values.append(newest(farm))
+
+    assert values == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_edit_by_a_task_that_another_needs_is_what_runs(farm: Farm) -> None:
+    version(farm, 1)
+    edit = "sed -i s/1/2/ changing.py"
+    farm.drop("a", call="changing:go")
+    farm.drop("b", run=edit, needs=["a"])
+    farm.drop("c", call="changing:go", needs=["b"])
+    farm.start_worker()
+
+    assert farm.wait_for("succeeded", "a", "b", "c")["value"] == 2
+
+
+def test_an_edit_in_a_project_that_is_named_through_a_link_is_what_runs(
+    farm: Farm,
+) -> None:
+    version(farm, 1)
+    door = farm.root.with_name("door")
+    door.symlink_to(farm.root)
+    farm.start("worker", str(door))
+    first = newest(farm)
+    version(farm, 2)
+
+    assert (first, newest(farm)) == (1, 2)
 
 
 AFRESH = 'patch("farm.work.AFRESH_AFTER", 3).start()'
