@@ -2,33 +2,31 @@
 
     machine = Machine(tmp_path)
     machine.boot()
-    machine.run("mount /dev/ubda /mnt; cd /mnt; farm worker . --until-done")
+    machine.run("mount /dev/vda /mnt; cd /mnt; farm worker . --until-done")
     machine.cut()                       # everything that was not on its disk is gone
     machine.boot()                      # again, with what the disk still holds
 
-It is a guest of User-Mode Linux: a kernel that is one process of ours. It sees our
-files, read-only, and so our Python and our farm; it may write into its folder here
-(`at`), and to `/dev/ubda`: a disk of its own, an image file with ext4 on it. It has
-one processor, and no way to any network. Scripts are handed over through its console,
-one after the other; what has to be known in the moment before a cut is written to
-`/dev/console`, which is a file of ours.
+It is a guest (`tests.faults.guest`). It sees our files, read-only, and so our Python
+and our farm; it may write into its folder here (`at`), and to `/dev/vda`: a disk of its
+own, an image file with ext4 on it. It has one processor, and no way to any network.
+Scripts are handed over through its console, one after the other; what has to be known
+in the moment before a cut is written to `/dev/console`, which is a file of ours.
 """
 
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
+from tests.faults import guest
 from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).parent.parent.parent
 DISK = 64 << 20  # bytes
-LONGEST = 100.0  # seconds; a guest that hangs fails its test, and not the whole run
+LONGEST = 110.0  # seconds; a guest that hangs fails its test, and not the whole run
 
 #: Its first process: makes it a home, and then does as it is told by number.
 INIT = """#!/bin/sh
@@ -37,7 +35,7 @@ mount -t sysfs sys /sys
 mount -t tmpfs tmp /run
 mount -t tmpfs tmp /mnt
 mkdir /dev/shm
-mount -t hostfs none $FOLDER -o $FOLDER
+stty -echo
 cd $FOLDER
 hostname guest
 echo up
@@ -78,7 +76,7 @@ class Machine:
         self.disk = folder / "disk"
         self._scripts = 0
         self._until = time.monotonic() + LONGEST
-        self._guest: subprocess.Popen[bytes] | None = None
+        self._guest: guest.Guest | None = None
         folder.mkdir(parents=True, exist_ok=True)
         with self.disk.open("wb") as image:
             image.truncate(DISK)
@@ -92,32 +90,14 @@ class Machine:
     def boot(self) -> None:
         """Switch it on; returns when it takes scripts."""
         self.console.write_bytes(b"")
-        with self.console.open("ab") as out:
-            self._guest = subprocess.Popen(
-                [
-                    *("linux.uml", "mem=320M", "rootfstype=hostfs", "root=/dev/root"),
-                    *("ro", "quiet", "loglevel=1", "con=null", "con0=fd:0,fd:1"),
-                    *(f"ubd0={self.disk}", f"init={self.folder}/init"),
-                    f"FOLDER={self.folder}",
-                ],
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=out,
-                env=os.environ | {"HOME": self.at},
-                start_new_session=True,
-            )
+        with self.console.open("ab") as console:
+            self._guest = guest.start(self.folder, self.disk, console)
         self.wait_told(r"up")
 
     def cut(self) -> None:
         """Cut the power: nothing is written any more, nobody is told."""
-        if self._guest is None:
-            return
-        # It has helpers, one of which writes to the disk: all in its own group.
-        with suppress(ProcessLookupError):
-            os.killpg(self._guest.pid, signal.SIGKILL)
-        self._guest.wait()
-        if self._guest.stdin:
-            self._guest.stdin.close()
+        if self._guest is not None:
+            guest.stop(self._guest)
         self._guest = None
 
     def end(self) -> None:
@@ -138,9 +118,9 @@ class Machine:
         outer = f"exec {inside} sh {self.at}/{number}.script\n"
         (self.folder / f"{number}.outer").write_text(outer)
         assert self._guest is not None
-        assert self._guest.stdin is not None
-        self._guest.stdin.write(f"{number}\n".encode())
-        self._guest.stdin.flush()
+        assert self._guest.computer.stdin is not None
+        self._guest.computer.stdin.write(f"{number}\n".encode())
+        self._guest.computer.stdin.flush()
         (code,) = self.wait_told(rf"done {number} (\d+)")
         said = self.folder / f"{number}.said"
         text = said.read_text(errors="replace")
@@ -182,7 +162,7 @@ class Machine:
         return not self._lives()
 
     def _lives(self) -> bool:
-        return self._guest is not None and self._guest.poll() is None
+        return self._guest is not None and self._guest.computer.poll() is None
 
     def describe(self) -> str:
         """All that it said."""

@@ -7,8 +7,6 @@ is outside and none of farm's.
 
 import json
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,7 @@ from tests.driver import whys
 from tests.faults.machines import TELL, Machine
 from tests.faults.tools import needs
 
-pytestmark = [pytest.mark.processes, needs("root", "uml")]
+pytestmark = [pytest.mark.processes, needs("root")]
 
 JOB = f"""
 import time, uuid
@@ -49,13 +47,6 @@ for line in sys.stdin:
 WORKER = "cd /mnt; farm worker . 2>&1 | python witness.py"
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    there = Machine(tmp_path / "machine")
-    yield there
-    there.end()
-
-
 def begin(machine: Machine, tasks: dict[str, dict[str, Any]]) -> None:
     """Boot, with a project of these tasks safely on the disk."""
     for name, text in (("job.py", JOB), ("witness.py", WITNESS)):
@@ -64,7 +55,7 @@ def begin(machine: Machine, tasks: dict[str, dict[str, Any]]) -> None:
     (machine.folder / "tasks").write_text("".join(dropped))
     machine.boot()
     machine.run(f"""
-        mount /dev/ubda /mnt
+        mount /dev/vda /mnt
         mkdir /mnt/tasks
         cp {machine.at}/*.py /mnt
         while read -r id task; do echo "$task" > /mnt/tasks/$id.json; done \\
@@ -77,7 +68,7 @@ def come_back(machine: Machine) -> dict[str, str]:
     """Power again: the digests of the results that the disk still has, by task."""
     machine.cut()
     machine.boot()
-    machine.run("mount /dev/ubda /mnt")
+    machine.run("mount /dev/vda /mnt")
     return digests(machine)
 
 

@@ -8,30 +8,28 @@ that is outside and none of farm's.
 """
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.guest import KERNEL
 from tests.faults.machines import TELL, Machine
 from tests.faults.tools import needs
 
-pytestmark = [pytest.mark.processes, needs("root", "uml", "nfs")]
+pytestmark = [pytest.mark.processes, needs("root")]
 
 #: Prepares the server.
-SERVE = """
-mkdir -p /run/lib /mnt/disk /mnt/farm
-ln -s /usr/lib/uml/modules /run/lib/modules
-modprobe --dirname /run --all nfsd nfsv4 veth
-mount /dev/ubda /mnt/disk
+SERVE = f"""
+mkdir -p /mnt/disk /mnt/farm
+modprobe --dirname {KERNEL} --all nfsd nfsv4 veth
+mount /dev/vda /mnt/disk
 mkdir /mnt/disk/tasks
 mount -t tmpfs tmp /var/lib
 mkdir -p /var/lib/nfs/v4recovery
 mount -t nfsd nfsd /proc/fs/nfsd
 cd /proc/fs/nfsd
 echo 10 > nfsv4leasetime
-echo 10 > nfsv4gracetime
+echo 20 > nfsv4gracetime
 echo "-3 +4 +4.1 +4.2" > versions
 """
 
@@ -48,6 +46,7 @@ echo 'all 1 \\\\x00000000 2147483647 /mnt/disk' > nfsd.fh/channel
 echo "tcp 2049" > /proc/fs/nfsd/portlist
 echo 4 > /proc/fs/nfsd/threads
 """
+NO_GRACE = "echo Y > /proc/fs/nfsd/v4_end_grace"  # there is nothing yet to reclaim
 FALL_SILENT = "echo 0 > /proc/fs/nfsd/threads"
 
 #: Starts a host: a first process in namespaces of its own, a wire, and the mount.
@@ -141,7 +140,7 @@ class Lab:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         machine.boot()
-        machine.run(SERVE + LISTEN)
+        machine.run(SERVE + LISTEN + NO_GRACE)
         (machine.folder / "job.py").write_text(JOB)
         machine.run(f"cp {machine.at}/job.py /mnt/disk")
         self.one = Host(machine, 1, "one")
@@ -163,13 +162,6 @@ class Lab:
         """The only one."""
         (result,) = self.results().values()
         return result
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    there = Machine(tmp_path / "machine")
-    yield there
-    there.end()
 
 
 @pytest.fixture
