@@ -12,9 +12,10 @@ completes what it had begun; and lines of what lies in `tasks/` already, which t
 one removes. With the disk full nothing is removed.
 """
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping, Set
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 
 import msgspec
@@ -28,6 +29,7 @@ from farm.project import Project
 from farm.shelf import ArchiveError, Pair
 from farm.states import Status
 
+_AT_ONCE = 1000  # pairs; they lie aside together
 _ELSEWHERE = "a folder on its way is a symbolic link"
 _TAKEN = "a task or result of this name lies in tasks/"
 
@@ -114,16 +116,12 @@ def _restore_from(
 ) -> None:
     aside = project.aside_path(holder.name, "archive")
     shelf.begin_restore(project, path, wanted, aside)
-    back = []
-    for pair in shelf.pairs(path):
-        if pair.id in wanted:
-            try:
-                _put_back(project, holder, pair)
-                back.append(pair.id)
-            except PASSED_OVER as error:
-                moved.left[pair.id] = words(error)
+    back: list[str] = []
+    coming = (pair for pair in shelf.pairs(path) if pair.id in wanted)
+    while batch := list(itertools.islice(coming, _AT_ONCE)):
+        back += _put_back_all(project, holder, batch, moved.left)
     if back:
-        os.sync()  # one for all of them: one for each file takes many times as long
+        os.sync()  # the names, before the lines that hold the same go
         gone = set(back)
         kept = (pair for pair in shelf.pairs(path) if pair.id not in gone)
         shelf.write(path, kept, aside)
@@ -159,7 +157,48 @@ def _complete(project: Project, holder: Holder, pair: Pair) -> None:
             put(project, holder, project.task_path(pair.id), pair.task)
 
 
-def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
+def _put_back_all(
+    project: Project, holder: Holder, pairs: list[Pair], left: dict[str, str]
+) -> list[str]:
+    """Put these pairs back; the ids of those that are, `left` says why others are not.
+
+    Bytes first, then names: a power cut must not leave a result that is empty, for
+    then a task that has finished would run again.
+    """
+    asides = [
+        [project.aside_path(holder.name, f"{kind}-{n}") for kind in ("result", "task")]
+        for n in range(len(pairs))
+    ]
+    back = []
+    try:
+        for pair, (result, task) in zip(pairs, asides, strict=True):
+            with _noted(pair, left):
+                disk.write_aside(result, pair.result.encode())
+                disk.write_aside(task, (pair.task or "").encode())
+        os.sync()  # one for all of them: one for each file takes many times as long
+        for pair, (result, task) in zip(pairs, asides, strict=True):
+            if pair.id in left:
+                continue
+            with _noted(pair, left):
+                _put_back(project, pair, result, task)
+                back.append(pair.id)
+    finally:
+        for path in itertools.chain(*asides):
+            disk.unlink(path)
+    return back
+
+
+@contextmanager
+def _noted(pair: Pair, left: dict[str, str]) -> Iterator[None]:
+    """What keeps one pair where it is keeps no other."""
+    try:
+        yield
+    except PASSED_OVER as error:
+        left[pair.id] = words(error)
+
+
+def _put_back(project: Project, pair: Pair, result: str, task: str) -> None:
+    """Give the files that were written aside their names."""
     with locked(project, pair.id):
         if not project.lies_inside(pair.id):
             raise StaysError(_ELSEWHERE)
@@ -167,10 +206,10 @@ def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
         if there in (Lies.OTHER, Lies.NEWER):
             raise StaysError(_TAKEN)
         if there is Lies.NOTHING:
-            put(project, holder, project.result_path(pair.id), pair.result)
+            _link(result, project.result_path(pair.id))
         if there is not Lies.WHOLE and pair.task is not None:
             try:
-                put(project, holder, project.task_path(pair.id), pair.task)
+                _link(task, project.task_path(pair.id))
             except StaysError:
                 # RACE: a task was dropped just now; our result must not end it.
                 disk.unlink(project.result_path(pair.id))
@@ -179,11 +218,15 @@ def _put_back(project: Project, holder: Holder, pair: Pair) -> None:
 
 def put(project: Project, holder: Holder, path: str, text: str) -> None:
     """Make a file that was archived; StaysError if something has its name."""
-    disk.make_folders(os.path.dirname(path))
     aside = project.aside_path(holder.name, "restored")
-    disk.write_aside(aside, text.encode())
+    disk.write_aside(aside, text.encode(), sync=True)
     try:
-        if not disk.link_new(aside, path):
-            raise StaysError(_TAKEN)
+        _link(aside, path)
     finally:
         disk.unlink(aside)
+
+
+def _link(aside: str, path: str) -> None:
+    disk.make_folders(os.path.dirname(path))
+    if not disk.link_new(aside, path):
+        raise StaysError(_TAKEN)

@@ -9,9 +9,6 @@ import os
 NOT_HERE = "not to be had here: "  # what `tests/faults/tools.py` says, with the names
 
 #: reason of a skip, or name of what is missing -> why it may be
-FOR_ALL = {
-    "uml": "User-Mode Linux boots on no processor with AMX",
-}
 FOR_ROOT = {
     "root may write everywhere": "an ordinary user runs these",
 }
@@ -21,13 +18,12 @@ FOR_ORDINARY_USERS = {
     "only root can become somebody else": "the same",
     "loop mount": "root runs these: a user namespace mounts no image of a disk",
     "memory cgroup": "root runs these: groups of processes are made by root",
-    "nfs": "root runs these, in a guest that is a server",
 }
 
 
 def wrongly_skipped(reason: str, *, is_root: bool) -> list[str]:
     """What is missing for a test that was skipped, and should not be."""
-    mine = FOR_ALL | (FOR_ROOT if is_root else FOR_ORDINARY_USERS)
+    mine = FOR_ROOT if is_root else FOR_ORDINARY_USERS
     reason = reason.removeprefix("Skipped: ")
     names = reason.removeprefix(NOT_HERE)
     missing = names.split(", ") if names != reason else [reason]
