@@ -20,6 +20,8 @@ from typing import IO, NamedTuple
 
 KERNEL = Path(sys.prefix, "guest")
 MEMORY = "512M"
+#: Timers may come late on a busy host, and then the kernel's check of them fails.
+ORDERS = "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off no_timer_check"
 DRIVERS = ("virtio_pci", "virtio_blk", "virtiofs")
 
 #: Its very first process: takes the host's files for its own.
@@ -70,9 +72,7 @@ def start(folder: Path, disk: Path, console: IO[bytes]) -> Guest:
             f"socket,id=files,abstract=on,path={name}",
             *("-drive", f"file={disk},format=raw,if=virtio"),
             *("-kernel", kernel, "-initrd", memory, "-append"),
-            # A busy host may not emulate a timer in time for the kernel's check of it.
-            "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off no_timer_check"
-            f" FOLDER={folder}",
+            f"{ORDERS} FOLDER={folder}",
         ],
         stdin=subprocess.PIPE,
         stdout=console,
