@@ -14,6 +14,7 @@ behind.
 
 import os
 import time
+from contextlib import suppress
 from enum import StrEnum
 from typing import Self
 
@@ -25,6 +26,7 @@ from farm.config import Settings
 from farm.control import Control
 from farm.errors import TaskFileError
 from farm.health import cause_of_death
+from farm.journal import VERBS, Entry, note
 from farm.ledger import (
     Claimed,
     Ended,
@@ -202,8 +204,30 @@ def settle_owner(
     mark = mark_of(past, ledger.inode)
     if process.is_here(owner.who) and not process.end_marked(mark):
         return Refused(Reason.ORPHANED)
-    ledger.append(vanished(project, past, now))
+    ended = vanished(project, past, now)
+    ledger.append(ended)
+    note(project, VERBS, [_told(project, past, ended)])
     return None
+
+
+def _told(project: Project, past: Past, ended: Ended) -> Entry:
+    """The line about an attempt whose owner is dead; its worker cannot write it."""
+    owner = past.claimed
+    silent = None
+    if process.is_here(owner.who) and not project.network:
+        with suppress(FileNotFoundError):  # an operator removed it
+            sign = os.stat(project.life_path(owner.holder)).st_mtime
+            silent = round(max(0.0, ended.finished - sign), 3)
+    return Entry(
+        id=owner.task,
+        at=ended.finished,
+        worker=VERBS,
+        why=ended.why,
+        attempt=owner.attempt,
+        duration=round(max(0.0, ended.finished - owner.acquired_at), 6),
+        message=ended.error.message if ended.error else "",
+        rescue=silent,
+    )
 
 
 def mark_of(past: Past, inode: tuple[int, int]) -> Mark:

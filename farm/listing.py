@@ -99,6 +99,13 @@ class Listing:
         why = why_foreign(now.st_uid, now.st_mode, self._project.owners)
         return None if why is None or self._project.trusts_others else why
 
+    def states(self) -> dict[str, int]:
+        """By what each folder is known to be as it was read: its mtime in nanoseconds.
+
+        Without those that changed so lately that the next change may not show.
+        """
+        return {n: seen.mtime_ns for n, seen in self._seen.items() if seen.settled}
+
     def tasks(self) -> set[str]:
         """Every id that has a task file."""
         return set().union(*(folder.tasks for folder in self.folders.values()))

@@ -94,6 +94,8 @@ class Project:
         self.logs = f"{self.farm}/logs"
         self.workers = f"{self.farm}/workers"
         self.journal = f"{self.farm}/journal"
+        self.compacted = f"{self.farm}/journal.jsonl"
+        self.journal_lock = f"{self.farm}/journal.lock"
         self.tmp = f"{self.farm}/tmp"  # noqa: S108 - inside the project
         self.control = f"{self.farm}/control"
         self.credentials = f"{self.farm}/credentials"
@@ -202,9 +204,9 @@ class Project:
         """`.farm/workers/<name>.json`."""
         return f"{self.workers}/{worker}.json"
 
-    def journal_path(self, worker: str) -> str:
-        """`.farm/journal/<name>.jsonl`."""
-        return f"{self.journal}/{worker}.jsonl"
+    def journal_path(self, worker: str, part: int = 0) -> str:
+        """`.farm/journal/<name>.jsonl`, or `<name>.<part>.jsonl`; no name has a dot."""
+        return f"{self.journal}/{worker}{f'.{part}' if part else ''}.jsonl"
 
     def aside_path(self, worker: str, what: int | str) -> str:
         """`.farm/tmp/<name>.<what>`: swept only when that worker is dead."""

@@ -70,7 +70,8 @@ class Queue:
         self._project = project
         self._glance = glance
         self._listing = Listing(project)
-        self._ends = Results(project, writes=writes)
+        trusted = None if writes else self._listing
+        self._ends = Results(project, writes=writes, listing=trusted)
         self._looks: dict[str, Look] = {}
         self._unread: list[str] = []  # ours beyond the look-ahead, the first one last
         self._others: list[str] = []  # the same of other stripes

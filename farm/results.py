@@ -19,17 +19,12 @@ from collections.abc import Iterator, Sequence, Set
 
 import msgspec
 
-from farm import disk, register
-from farm.journal import REBUILT, Entry, Reader, Told, note
+from farm import disk, process, register
+from farm.journal import REBUILT, Entry, Reader, Told, file_of, note
+from farm.listing import Listing
 from farm.project import RESULT, Project
 from farm.result import Head, posix
 from farm.states import Status
-
-#: seconds; so long after the time in a line that names no file its file may be written
-SOON = 1.0
-_SLACK = (
-    0.01  # seconds; the kernel's stamps are of its last tick, the times of lines of ms
-)
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -55,8 +50,15 @@ class Known(msgspec.Struct, frozen=True, gc=False):
 class Results:
     """One process's knowledge of a project's results."""
 
-    def __init__(self, project: Project, *, writes: bool = True) -> None:
-        """With `writes`, what journals do not tell at first is written into one."""
+    def __init__(
+        self, project: Project, *, writes: bool = True, listing: Listing | None = None
+    ) -> None:
+        """With `writes`, what journals do not tell at first is written into one.
+
+        With the `listing` that the names are of, results are not compared at first that
+        were when journals were packed, while their folder is as it was then.
+        """
+        self._listing = listing
         self._project = project
         self._writes = writes
         self._journal = Reader(project, Told)
@@ -64,6 +66,7 @@ class Results:
         self._names: Set[str] = frozenset()
         self.doubtful: set[str] = set()  #: read at each look
         self._lines: list[Told] = []  # that may be about a name of the next listing
+        self._packed: list[Told] = []  # the same, of an earlier time
         self._counting: set[str] = set()
         self._known: dict[str, Known] = {}
         self._ends: dict[str, Known] | None = None  # of those that count
@@ -93,11 +96,13 @@ class Results:
         for gone in before - names:
             self.forget(gone)
         new = names - before if before else names
+        if self._first and self._listing is not None:
+            new -= self._compared_before(self._listing, new)
         self._read(self._match(new | (told & names) if before else new))
         self.doubtful &= names
         # Only now: the next look makes up for one that failed.
         self._names, self._first = names, False
-        self._lines = []  # what is in none of these names lies there no more
+        self._lines, self._packed = [], []  # what is in no name lies there no more
         self._counting = set(names)
 
     def ends(self) -> dict[str, Known]:
@@ -155,12 +160,34 @@ class Results:
         """Take in what journals tell; the ids of which they tell that a result came, or went."""
         # After an attempt with a `why` and no status the task runs again.
         ends = [line for line in self._journal.poll() if line.status or not line.why]
+        self._packed += self._journal.take_compacted()
         self._lines += ends
         return {line.id for line in ends}
 
+    def _compared_before(self, listing: Listing, names: Set[str]) -> Set[str]:
+        """Those of which packed lines tell, in folders that are as they were then."""
+        head = self._journal.head
+        if self._project.network or head.boot != process.identify().boot:
+            return frozenset()
+        states = listing.states()
+        same = {
+            name for name, state in head.folders.items() if states.get(name) == state
+        }
+        all_same = same >= listing.folders.keys()
+        known = {
+            line.id: Known(line.status, line.at, line.duration, line.file)
+            for line in self._packed
+            if line.id in names
+            and line.status
+            and line.status is not Status.INVALID  # its task may have changed since
+            and (all_same or line.id[: line.id.rfind("/") + 1] in same)
+        }
+        self._known.update(known)
+        return known.keys()
+
     def _match(self, ids: Set[str]) -> Set[str]:
         """Take in what journals tell of these; those of which they tell nothing."""
-        lines = [line for line in self._lines if line.id in ids]
+        lines = [line for line in (*self._packed, *self._lines) if line.id in ids]
         files = self._files([line.id for line in lines])
         told, older = {}, []
         for line, file in zip(lines, files, strict=True):
@@ -171,21 +198,14 @@ class Results:
             elif file and not line.file:
                 older.append((line, file))
         for line, file in older:  # what names its file is right, whatever others tell
-            if line.status and line.id not in told and self._may_be_of(line):
+            path = self._project.result_path(line.id)
+            if line.status and line.id not in told and file_of(line, path):
                 told[line.id] = Known(line.status, line.at, line.duration, file)
         self._known.update(told)
         self.doubtful -= told.keys()
         invalid = Status.INVALID
         self.doubtful |= {i for i, k in told.items() if k.status is invalid}
         return ids - told.keys()
-
-    def _may_be_of(self, line: Told) -> bool:
-        """Whether a line that names no file is about what lies there; see `farm.journal`."""
-        try:
-            seen = os.lstat(self._project.result_path(line.id))
-        except OSError:
-            return False  # RACE: it was deleted just now
-        return -_SLACK <= seen.st_mtime - line.at < SOON
 
     def _files(self, ids: Sequence[str]) -> Iterator[int]:
         """The identities of these results' files, in order; there may be a million.

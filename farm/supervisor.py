@@ -29,6 +29,7 @@ from farm.backoff import exponential
 from farm.bell import Bell
 from farm.cadence import TICK, Looks, nap
 from farm.claim import Holder
+from farm.compact import compact
 from farm.config import Settings, usable_cpus
 from farm.control import DRAIN, Control
 from farm.endings import Endings
@@ -125,6 +126,7 @@ class Supervisor:
         for step in (partial(self._say_what_ended, last=True), self._look_at_last):
             if trouble := _guarded(step):
                 _guarded(partial(self._screen.event, trouble))
+        compact(self._project, at_rest=True)  # all that was told has been read
         return self._report or self._survey.look(time.time(), time.monotonic())
 
     def patience(self, now: float) -> float:
@@ -207,6 +209,7 @@ class Supervisor:
         settled = rescue.sweep(self._project, self._holder, time.time())
         if settled:
             self._screen.event(f"gave back {settled} task(s) of dead workers")
+        compact(self._project, at_rest=False)
 
     def _trim(self, now: float) -> None:
         self._trim_due = now + retention.EVERY

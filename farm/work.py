@@ -15,6 +15,7 @@ from farm import pipe, rescue, retention
 from farm.agent import Agent
 from farm.claim import Claim
 from farm.commit import Ending
+from farm.compact import compact
 from farm.errors import BusyError
 from farm.late import not_from
 from farm.ledger import endings, history, peek
@@ -181,6 +182,8 @@ def _rescue(worker: Worker) -> None:
         rescue.sweep(worker.project, worker.holder, time.time())
         _finish_moves(worker)
         worker.queue.recheck()
+        worker.journal.seal()
+        compact(worker.project, at_rest=True)
         took = time.monotonic() - tick
         worker.sweep_due = tick + max(SWEEP_EVERY, SWEEP_SHARE * took)
     if tick >= worker.trim_due:

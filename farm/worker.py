@@ -23,6 +23,7 @@ from farm.bell import Bell
 from farm.capture import Capture
 from farm.claim import Holder
 from farm.commit import Desk, End, Ending
+from farm.compact import compact
 from farm.config import Settings
 from farm.control import DRAIN, Control
 from farm.health import Health, WorkerHealthState, write_health
@@ -152,6 +153,8 @@ class Worker:
         for path in (self.scratch.needs, self.scratch.progress):
             disk.clear(path)
         self.life.end()
+        if self._supervisor is None:
+            compact(self.project, at_rest=False)
 
     def _hooks(self) -> "Hooks | None":
         if not (self.settings.hooks_on_failure or self.settings.hooks_on_done):

@@ -18,6 +18,7 @@ from farm.cli.common import (
     refuse_archived,
     selects,
 )
+from farm.compact import compact
 from farm.listing import Listing
 from farm.pair import Moved
 from farm.project import Project, is_usable
@@ -71,6 +72,7 @@ def command(
         moved = archive.archive(there, holder, ids, time.time()) if ids else Moved()
         shelf.placed(there, writes=True)
         shelf.forget_removed(there)
+        compact(there, at_rest=True)  # of what is archived the journal tells no more
     moved.ids = before + moved.ids
     troubled = bool(faults or moved.left or stays.keys() & set(choice.patterns))
     moved.left |= stays

@@ -8,6 +8,7 @@ from itertools import islice
 import click
 import msgspec
 
+from farm import journal
 from farm.cli.common import (
     JSON_OPTION,
     Place,
@@ -80,7 +81,12 @@ def command(
     now = time.time()
     report = survey.look(now, time.monotonic(), None if as_json else MOST_ROWS)
     if as_json:
-        facts = {**msgspec.structs.asdict(report), "left_s": report.left_s}
+        ever = journal.totals(survey.project)
+        facts = {
+            **msgspec.structs.asdict(report),
+            "left_s": report.left_s,
+            "ever": ever,
+        }
         click.echo(msgspec.json.encode(facts))
         return
     columns = width()
