@@ -1,7 +1,7 @@
 """All settings: defaults, farm.toml, FARM_* variables, flags; later ones win.
 
 `load_settings` is called once by a command; everybody else is handed the frozen
-record. Each source is checked whole, also where a later one overrides it: a wrong
+record. Processes that live long read the file again when it changes (`farm.followed`). Each source is checked whole, also where a later one overrides it: a wrong
 value is an error today, not on the day when the flag is left out. The error is a
 `ConfigError`: which source, the line and column in farm.toml, what is allowed.
 

@@ -42,8 +42,7 @@ class Hooks:
         say: Callable[[str], None],
     ) -> None:
         self._project = project
-        self._on_failure = settings.hooks_on_failure
-        self._on_done = settings.hooks_on_done
+        self.obey(settings)
         self._environ = {n: v for n, v in environ.items() if not n.startswith("FARM_")}
         self._say = say
         self._due: queue.SimpleQueue[tuple[str, Hook] | None] = queue.SimpleQueue()
@@ -52,6 +51,11 @@ class Hooks:
         self._running: subprocess.Popen[bytes] | None = None
         self._given_up = False
         self._fired = self._begun = self._ended = 0
+
+    def obey(self, settings: Settings) -> None:
+        """From now on these hooks are run."""
+        self._on_failure = settings.hooks_on_failure
+        self._on_done = settings.hooks_on_done
 
     def fire(self, task_id: str, status: Status) -> None:
         """A task has ended so: run its hooks soon."""

@@ -19,7 +19,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import FrameType
 from typing import Protocol
@@ -34,6 +34,7 @@ from farm.config import Settings, usable_cpus
 from farm.control import DRAIN, Control
 from farm.endings import Endings
 from farm.errors import FarmError
+from farm.followed import Followed
 from farm.health import LONGEST_REST
 from farm.inside import around
 from farm.journal import Entry, Reader
@@ -48,6 +49,8 @@ from farm.stop import NOW, SOON, Stop
 from farm.words import counted
 
 SWEEP_EVERY = 30.0  # seconds; a death sweeps at once
+#: settings of which slots and workers have been told at their start
+AT_START = frozenset(("heartbeat", "heartbeat_timeout", "trust"))
 SMALL = 1_000  # files; a folder with more is first looked at when its workers are
 FIRST_LOOK = 5.0  # ... so many seconds old, as they look at it themselves,
 BUSY_LOOK = 10.0  # ... or so many while tasks end; a live screen is not to stay empty
@@ -76,11 +79,19 @@ class Supervisor:
     """See the module's docstring. Times inside are monotonic seconds."""
 
     def __init__(
-        self, project: Project, settings: Settings, screen: Screen, *, until_done: bool
+        self,
+        project: Project,
+        settings: Settings,
+        screen: Screen,
+        *,
+        until_done: bool,
+        flags: Mapping[str, object] | None = None,
     ) -> None:
+        """`flags` are those of the command line: they outweigh what farm.toml says."""
         in_files(os.environ)  # ConfigError now: no worker could start, again and again
         self.stop = Stop(Bell())
         self._project = project
+        self._followed = Followed(project.settings, settings, AT_START, flags or {})
         self._settings = settings
         self._screen = screen
         self._until_done = until_done
@@ -178,6 +189,7 @@ class Supervisor:
             steps += [partial(self._start, slot, now) for slot in self._slots]
         if now >= self._vitals_due:
             self._vitals_due = now + self._settings.heartbeat
+            steps.append(partial(self._follow_settings, now))
             kills = process.oom_kills()
             steps += [partial(self._look_after, s, now, kills) for s in self._slots]
         steps.append(self._say_what_ended)
@@ -241,6 +253,15 @@ class Supervisor:
         for number in itertools.islice(free, max(0, wanted - len(staying))):
             self._slots.append(Slot(number, self._project, self._settings))
         self._screen.event(f"{counted(wanted, 'worker')} from now on")
+
+    def _follow_settings(self, now: float) -> None:
+        news = self._followed.news(now)
+        if news is None:
+            return
+        self._screen.event(news.words)
+        before, self._settings = self._settings.workers, news.settings
+        if news.settings.workers != before and not self.stop.soon:
+            self._scale(news.settings.workers or usable_cpus())
 
     def _look_after(self, slot: Slot, now: float, oom_kills: int) -> None:
         if sentence := slot.look_after(now, oom_kills):

@@ -218,6 +218,7 @@ def _give_up(worker: Worker) -> None:
 
 def _learn(worker: Worker, *, rung: bool) -> None:
     """Look at what events name; at the whole folder if they tell too much or nothing."""
+    worker.follow_settings()  # who changes them and then drops a task means both
     changes = worker.watcher.take()
     if changes.everything:  # folders came or went, say: the next watch is of what is
         worker.stop_watching()

@@ -26,6 +26,7 @@ from farm.commit import Desk, End, Ending
 from farm.compact import compact
 from farm.config import Settings
 from farm.control import DRAIN, Control
+from farm.followed import Followed
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.inside import around
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from farm.keyring import Keyring
     from farm.shortage import Shortage
 
+AT_START = frozenset(("heartbeat", "trust"))  # settings that need a restart
+NOT_OURS = frozenset(("heartbeat_timeout", "workers"))  # settings of a supervisor
 REFRESH_EVERY = 1.0  # seconds; a busy worker lists the folder again
 HOOKS_PATIENCE = 30.0  # seconds; a worker that ends lets its hooks finish
 STUCK = 70  # exit code: a cancelled callable let nothing else end it
@@ -89,8 +92,8 @@ class Worker:
         self.journal = Journal(project, life_.name)
         self.hooks = self._hooks()  # before what follows sets a task's variables
         self.watcher = Watcher(project, stop.bell)
-        self.watching = False
-        self.events = True  #: whether the system gives us file events
+        #: whether we watch files, and whether the system gives us file events
+        self.watching, self.events = False, True
         self.queue = Queue(project, self._put_off)
         self.sweep_due = self.trim_due = 0.0  #: monotonic seconds
         self.scratch = Scratch(
@@ -106,6 +109,9 @@ class Worker:
         self._supervisor, self._control = supervisor, Control(project)
         self._written: Health | None = None
         self._beat_trouble: str | None = None  # as it was said last
+        self._followed = Followed(
+            project.settings, settings, AT_START, not_ours=NOT_OURS
+        )
         self.heart = Heart(life_, settings.heartbeat, self._at_beat, self._no_beat)
 
     @classmethod
@@ -251,10 +257,27 @@ class Worker:
         if error.errno == errno.EBADF:  # a task closed what is not its own
             self.stop.ask_once("its life lock was closed")
 
+    # -- settings ------------------------------------------------------------
+
+    def follow_settings(self) -> None:
+        """Obey farm.toml if it has changed; between two tasks of ours."""
+        news = self._followed.news(time.monotonic())
+        if news is None:
+            return
+        self.say(news.words)
+        self.settings = news.settings
+        self.desk = Desk(self.project, self.holder, news.settings)
+        self.__dict__.pop("shortage", None)
+        if self.hooks:
+            self.hooks.obey(news.settings)
+        else:
+            self.hooks = self._hooks()
+
     # -- looking for work ----------------------------------------------------
 
     def refresh(self) -> None:
-        """Look at the whole folder."""
+        """Look at the settings, then at the whole folder."""
+        self.follow_settings()
         began = time.monotonic()
         moved = self.queue.refresh(time.time(), began, self._stripe())
         if self.queue.drains:

@@ -1,6 +1,7 @@
 """`farm status`: what is going on, and what needs attention."""
 
 import gc
+import os
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -18,7 +19,10 @@ from farm.cli.common import (
     read_project,
 )
 from farm.cli.terminal import fit, styled, table, width
+from farm.config import load_settings
 from farm.crew import Running
+from farm.errors import ConfigError
+from farm.project import Project
 from farm.report import OPEN_STATES, Report, Survey, age
 from farm.result import posix
 from farm.selection import WORDS, Choice
@@ -90,8 +94,9 @@ def command(
         click.echo(msgspec.json.encode(facts))
         return
     columns = width()
-    skipped = _skipped(survey)
-    for line in describe(report, now, skipped):
+    lines = describe(report, now, _skipped(survey))
+    lines[2:2] = _wrong_settings(survey.project)
+    for line in lines:
         shown = fit(line, columns)
         click.echo(styled(shown, bold=True) if line and line[0] != " " else shown)
 
@@ -105,6 +110,16 @@ def _list(survey: Survey, words: frozenset[str], *, as_json: bool) -> None:
     rows = [(plain(n.id), n.words, _when(n.at, now), plain(n.detail)) for n in lines]
     for row in table(rows):
         click.echo(fit(row, width()))
+
+
+def _wrong_settings(project: Project) -> list[str]:
+    """What is wrong with farm.toml, which nobody follows then."""
+    try:
+        load_settings(project.settings, os.environ, {})
+    except ConfigError as error:
+        said = plain(str(error))
+        return [f"  {said}", "  what runs keeps the settings from before"]
+    return []
 
 
 def _skipped(survey: Survey) -> Sequence[Skipped]:

@@ -53,10 +53,11 @@ def command(
     """
     there = open_to_run(place.find(project), trusted=trusted)
     shield.shut(os.environ)  # workers get what is in it in another way
-    settings = settings_of(there, {"workers": workers})
+    flags = {"workers": workers}
+    settings = settings_of(there, flags)
     screen = make_screen()
     began = time.monotonic()
-    supervisor = Supervisor(there, settings, screen, until_done=until_done)
+    supervisor = Supervisor(there, settings, screen, until_done=until_done, flags=flags)
     with screen:
         report = supervisor.run()
     summarize(report, time.monotonic() - began)
