@@ -5,9 +5,11 @@
     stream = redactor.stream()          # stream.feed(chunk) ..., stream.close()
 
 A secret is found in every form that programs are known to write it in (`_forms`): as
-it is; as a URL, a form or JSON has it, also JSON in JSON; in base64, standard or
+it is; as a URL (its user part, too), a form or JSON has it, also JSON in JSON; as Python's
+`repr`, a shell (`sh -x`, `printf %q`, `export -p`), XML or HTML write it; in base64, standard or
 URL-safe, also inside of a longer text that was encoded with it, and broken into lines of
-64 letters or more, which JSON may write as `\\n`. A letter of base64 that it shares with
+64 letters or more, which JSON may write as `\\n`. Of a secret of several lines, such as a
+private key, each line of at least 8 letters is one, too, in all forms except base64. A letter of base64 that it shares with
 a neighbour stays: up to four bits of its first and last byte. Of two that overlap, the
 one that begins first is taken out, which cuts the other.
 
@@ -45,6 +47,19 @@ _ESCAPED = (
     rb"[^\w.~/-]",
     rb"[^\w.~!*'()-]",
     rb"[^\w.~!*'();/?:@&=+$,#-]",
+    rb"[^\w.~!$&'()*+,;=-]",  # the user part, without and with ":"
+    rb"[^\w.~!$&'()*+,;=:-]",
+)
+_LEAST_RUN = 8  # letters and digits in a row; shorter ones are in many texts
+_RUN = re.compile(rb"[A-Za-z0-9]+")
+#: how XML and HTML write quotes: not at all, or by a name or number
+_XML_QUOTES = (
+    ('"', "'"),
+    ("&quot;", "'"),
+    ("&quot;", "&#x27;"),
+    ("&quot;", "&#39;"),
+    ("&quot;", "&apos;"),
+    ("&#34;", "&#39;"),
 )
 
 
@@ -54,13 +69,21 @@ class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         raw = {secret.encode("utf-8", "surrogateescape").strip() for secret in secrets}
         known = [secret for secret in raw if len(secret) >= SHORTEST]
+        lines = {line for secret in known for line in _lines(secret)}
         broken = {needle for secret in known for needle in _in_base64(secret)}
-        whole = {needle for secret in known for needle in _forms(secret)} - broken
+        whole = {
+            form for secret in known for form in _in_url_of_base64(secret)
+        } - broken
+        signs = set(whole)
+        for secret in {*known, *lines}:
+            forms = set(_escaped(secret))
+            whole |= forms
+            signs |= _common(secret, forms)
         self._broken = broken
         self._needles = sorted(
             whole | broken, key=lambda needle: (-len(needle), needle)
         )
-        self._signs = {*whole, *(sign for needle in broken for sign in _signs(needle))}
+        self._signs = signs | {sign for needle in broken for sign in _signs(needle)}
         self._most = max(map(len, self._needles), default=0)
         #: bytes that one may take up, with a line break after each
         self.longest = (1 + _MOST_BREAK) * self._most
@@ -191,15 +214,44 @@ def _signs(needle: bytes) -> Iterator[bytes]:
     yield needle[size : 2 * size]
 
 
-def _forms(secret: bytes) -> Iterator[bytes]:
-    """All that cannot be broken into lines."""
-    yield secret
-    yield from _in_url(secret)
-    for written in _in_json(secret.decode("utf-8", "replace")):
-        yield written.encode()
-        yield from (again.encode() for again in _in_json(written))
+def _common(secret: bytes, forms: set[bytes]) -> set[bytes]:
+    """One of these is in each of these forms of a secret.
+
+    Nobody escapes letters and digits: a long run of them is in every form.
+    """
+    run = max(_RUN.findall(secret), key=len, default=b"")
+    if len(run) >= _LEAST_RUN:
+        return {run}
+    found: set[bytes] = set()
+    for form in sorted(forms, key=len):
+        if not any(sign in form for sign in found):
+            found.add(form)
+    return found
+
+
+def _lines(secret: bytes) -> list[bytes]:
+    """Each line of a secret that has several, without what it is indented by."""
+    lines = [line.strip() for line in secret.splitlines()]
+    return [line for line in lines if len(line) >= SHORTEST] if len(lines) > 1 else []
+
+
+def _in_url_of_base64(secret: bytes) -> Iterator[bytes]:
     for core in _in_base64(secret):
         yield from _in_url(core)
+
+
+def _escaped(secret: bytes) -> Iterator[bytes]:
+    """As it is, and in all forms in which some of its letters are written otherwise."""
+    yield secret
+    yield from _in_url(secret)
+    text = secret.decode("utf-8", "replace")
+    for written in _in_json(text):
+        yield written.encode()
+        yield from (again.encode() for again in _in_json(written))
+    yield repr(b"'\"" + secret)[5:-1].encode()
+    for written in (*_in_repr(text), *_in_shell(text), *_in_xml(text)):
+        yield written.encode()
+        yield orjson.dumps(written)[1:-1]
 
 
 def _in_base64(secret: bytes) -> Iterator[bytes]:
@@ -239,6 +291,41 @@ def _in_json(text: str) -> Iterator[str]:
             )
             yield coded
             yield coded.replace("/", r"\/")
+
+
+def _in_repr(text: str) -> Iterator[str]:
+    """Between both kinds of quotes, and with other letters than ASCII escaped."""
+    for write in (repr, ascii):
+        written = write(f"'\"{text}")[4:-1]  # with both in it, it escapes `'`
+        yield written
+        yield written.replace(r"\'", "'")
+
+
+def _in_shell(text: str) -> Iterator[str]:
+    """Between quotes of each kind, and letter by letter; `sh -x` differs from bash."""
+    yield text.replace("'", r"'\''")
+    yield text.replace("'", "'\"'\"'")
+    yield re.sub(r"([\\\"$`])", r"\\\1", text)
+    yield re.sub(r"([\\\"$`!])", r"\\\1", text)
+    yield _in_ansi_c(text)
+    for odd in (r"[^\w@%+=:./,-]", r"[^\w@%+=:./-]"):
+        yield re.sub(f"({odd})", r"\\\1", text)
+
+
+def _in_ansi_c(text: str) -> str:
+    """As bash writes what holds a control character: `$'one\\ntwo'`."""
+    written = text.replace("\\", r"\\").replace("'", r"\'")
+    for letter, name in zip("\a\b\t\n\v\f\r\x1b", "abtnvfrE", strict=True):
+        written = written.replace(letter, f"\\{name}")
+    return written
+
+
+def _in_xml(text: str) -> Iterator[str]:
+    """With each way to write quotes; `>` may stay as it is."""
+    plain = text.replace("&", "&amp;").replace("<", "&lt;")
+    for written in (plain, plain.replace(">", "&gt;")):
+        for double, single in _XML_QUOTES:
+            yield written.replace('"', double).replace("'", single)
 
 
 def _units(letter: str, digits: str) -> str:

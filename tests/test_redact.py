@@ -1,12 +1,16 @@
 """No secret is left in what was cleaned, whatever form it had and however it came."""
 
 import base64
+import html
 import json
 import re
 import secrets
+import shutil
+import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
+from xml.sax import saxutils
 
 import msgspec
 import pytest
@@ -63,6 +67,25 @@ FORMS: dict[str, Callable[[str], str]] = {
         msgspec.json.encode(s).decode()[1:-1],
     ),
     "JSON in JSON": lambda s: json.dumps(json.dumps(s)[1:-1])[1:-1],
+    "URL, user part": lambda s: quote(s, safe="!$&'()*+,;="),
+    "repr": lambda s: repr(s)[1:-1],
+    "repr among other quotes": lambda s: repr(f"'\"{s}")[4:-1],
+    "ascii": lambda s: ascii(s)[1:-1],
+    "repr of bytes": lambda s: repr(s.encode())[2:-1],
+    "repr in JSON": lambda s: (
+        json.dumps(repr(s)[1:-1])[1:-1]
+        if s.isascii()
+        else json.dumps(ascii(s)[1:-1])[1:-1]
+    ),
+    "sh -x": lambda s: s.replace("'", "'\"'\"'"),
+    "bash -x": lambda s: s.replace("'", "'\\''"),
+    "export -p": lambda s: re.sub(r'([\\"$`])', r"\\\1", s),
+    "HTML": html.escape,
+    "HTML of Go": lambda s: (
+        html.escape(s, quote=False).replace('"', "&#34;").replace("'", "&#39;")
+    ),
+    "XML": saxutils.escape,
+    "XML attribute": lambda s: saxutils.escape(s, {'"': "&quot;", "'": "&apos;"}),
     "base64": in_base64,
     "base64, 1 before": lambda s: in_base64(s, "x"),
     "base64, 2 before": lambda s: in_base64(s, "xy"),
@@ -301,3 +324,66 @@ def test_a_secret_that_is_json_itself_takes_the_whole_value() -> None:
     key = json.dumps({"type": "account", "id": 7}, separators=(",", ":"))
 
     assert Redactor([key]).clean_json(f"[1,{key}]".encode()) == b'"[secret]"'
+
+
+# -- several lines, and real shells ---------------------------------------------------
+
+PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq/hkiG9w0BAQEFAASC\nBKcwggSj+AgEAAoIB\n-----END KEY-----"
+EACH_LINE: dict[str, Callable[[str], str]] = {
+    "indented": lambda s: "".join(f"    {line}\n" for line in s.splitlines()),
+    "with CRLF": lambda s: s.replace("\n", "\r\n"),
+    "in reverse order": lambda s: "\n".join(reversed(s.splitlines())),
+    "quoted": lambda s: "\n".join(f"> {line} <" for line in s.splitlines()),
+    "repr": repr,
+    "in JSON of PHP": lambda s: json.dumps(s).replace("/", r"\/"),
+    "a second time": lambda s: f"{s}\n{s.splitlines()[1]}",
+}
+
+
+@pytest.mark.parametrize("form", EACH_LINE)
+def test_each_line_of_a_secret_is_replaced(form: str) -> None:
+    said = EACH_LINE[form](PEM)
+    stream = Redactor([PEM]).stream()
+
+    for cleaned in (
+        Redactor([PEM]).clean_text(said),
+        (stream.feed(said.encode()) + stream.close()).decode(),
+    ):
+        for line in PEM.splitlines():
+            assert line not in cleaned
+            assert line.replace("/", r"\/") not in cleaned
+
+
+def test_a_short_line_of_a_secret_is_not_looked_for_alone() -> None:
+    redactor = Redactor(["first line of it\nshort\nthe last line"])
+
+    assert redactor.clean(b"a short text") == b"a short text"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(
+    "secret", ["p'a\"s\\s<w&o>rd%1$!tail", "two words `and` $more"]
+)
+def test_what_a_shell_traces_and_quotes_is_cleaned(shell: str, secret: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    code = 'set -x; : "$S"; export -p; echo "$S"'
+    code += "; printf '%q\\n' \"$S\"" if shell == "bash" else ""
+    done = subprocess.run(
+        [shell, "-c", code], env={"S": secret}, capture_output=True, check=True
+    )
+    cleaned = Redactor([secret]).clean(done.stdout + done.stderr).decode()
+
+    assert "tail" not in cleaned
+    assert "more" not in cleaned
+    assert cleaned.count("[secret]") >= 4
+
+
+@lasting
+@given(st.text(LETTERS | st.sampled_from("abcdefgh'<&>$!"), min_size=8, max_size=20))
+def test_no_form_of_a_secret_goes_unseen(secret: str) -> None:
+    assume(len(secret.strip()) >= SHORTEST)
+    redactor = Redactor([secret])
+
+    for needle in redactor._needles:
+        assert redactor.clean(b"<" + needle + b">") != b"<" + needle + b">"
