@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from farm.shield import looks_secret
 from tests.waiting import wait_until
 
 #: settings with which a worker that is silent for a second is replaced
@@ -101,9 +102,12 @@ class Farm:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.logs: list[Path] = []  #: what those in the background said
         self.said: list[str] = []  #: what those that we waited for said
-        not_ours = ("FARM_", "ANTHROPIC_", "OPENAI_")  # whoever runs the tests
+        # Of whoever runs the tests; and with secrets in it, workers would hide themselves.
+        not_ours = ("FARM_", "ANTHROPIC_", "OPENAI_")
         self.environ = {
-            k: v for k, v in os.environ.items() if not k.startswith(not_ours)
+            name: text
+            for name, text in os.environ.items()
+            if not name.startswith(not_ours) and not looks_secret(name)
         }
         self.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
         self.environ["FARM_HEARTBEAT"] = "0.2"
@@ -292,12 +296,12 @@ class Farm:
         """Living processes that belong to this project, by their environment."""
         found = []
         for process in psutil.process_iter():
-            try:
-                mine = process.environ().get("FARM_PROJECT") == str(self.root)
-                mine = mine or str(self.root) in process.cmdline()
+            mine = runs = False
+            with suppress(psutil.Error):  # it is gone
+                mine = str(self.root) in process.cmdline()
                 runs = process.status() != psutil.STATUS_ZOMBIE
-            except psutil.Error:
-                continue  # gone, or another user's
+            with suppress(psutil.Error):  # another user's, or one that hides its own
+                mine |= process.environ().get("FARM_PROJECT") == str(self.root)
             if mine and runs:
                 found.append(process)
         return found
