@@ -292,5 +292,5 @@ def _said(path: str) -> Iterator[None]:
 def _names(project: Project) -> list[str]:
     try:
         return sorted(os.listdir(project.archive))
-    except FileNotFoundError:
-        return []  # nothing was ever archived
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # nothing was ever archived: what is no folder has no archives

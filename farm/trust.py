@@ -13,6 +13,7 @@ in a farm.toml of their own (`allows`, `counts`).
 Checks look at open descriptors: a path may name another file by the time it is used.
 """
 
+import errno
 import grp
 import os
 import pwd
@@ -161,12 +162,21 @@ def check_trust(root: str, toml: str, tasks: str, farm: str) -> list[str]:
     return _warnings(parts, ours)
 
 
+_NOTHING_THERE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+)  # a link to itself leads nowhere
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[int | None]:
     """A descriptor that only shows what lies there; None if nothing does."""
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)  # needs no right to read it
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
         yield None
         return
     try:
