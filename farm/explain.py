@@ -58,6 +58,7 @@ def explain(survey: Survey, task_id: str, now: float) -> Explanation:
     # RACE: it may have ended since the look, or been made ready again.
     if past.result is not None and register.counts(survey.project, task_id) is not None:
         why, status = _ended(survey, past, now), past.result.status
+        why += _locked(survey.project, task_id)
         remedy = ""
         if status is Status.SKIPPED:
             cause = Causes(survey.project, survey.ids, survey.word).of(task_id)
@@ -184,8 +185,9 @@ def _open(survey: Survey, past: History, now: float) -> Explanation:
     if doom is not None:
         why = [doom.error.message]
         follows = f"the next free worker writes that down: {doom.status.words}"
-    if not why:
-        why.append(_place(survey, task_id))
+    if locked := [] if past.alive else _locked(project, task_id):
+        why, follows = [*why, *locked], "it starts when its lock is free"
+    why = why or [_place(survey, task_id)]
     why += _left_behind(project, past)
     why += map(attempt_words, past.ended)
     if not any(worker.alive for worker in survey.workers):
@@ -296,6 +298,11 @@ def _place(survey: Survey, task_id: str) -> str:
     before = ready.index(task_id)
     where = f"behind {counted(before, 'task')}" if before else "the first"
     return f"it is ready, {where}"
+
+
+def _locked(project: Project, task_id: str) -> list[str]:
+    """A process that has its lock and is not a worker."""
+    return [words] if (words := unlock.locked_by(project, task_id)) else []
 
 
 def _left_behind(project: Project, past: History) -> list[str]:

@@ -167,9 +167,12 @@ def _has_token(pid: int, token: str) -> bool:
 
 def _holds_lock(pid: int, device: int, inode: int, taker: int) -> bool:
     # A dead taker is shown as 0 in a container, whose /proc cannot name it.
-    taken = re.compile(
-        rb"^lock:.*FLOCK +ADVISORY +WRITE +(?:%d|0) " % taker, re.MULTILINE
-    )
+    taken = rb"^lock:.*FLOCK +ADVISORY +WRITE +(?:%d|0) " % taker
+    return _shows_lock(pid, device, inode, re.compile(taken, re.MULTILINE))
+
+
+def _shows_lock(pid: int, device: int, inode: int, taken: re.Pattern[bytes]) -> bool:
+    """Whether a descriptor of a process is of this file, and locked like that."""
     try:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             try:
@@ -183,6 +186,26 @@ def _holds_lock(pid: int, device: int, inode: int, taker: int) -> bool:
     except _NOT_TO_BE_SEEN:
         return False
     return False
+
+
+def lock_holders(path: str) -> list[int]:
+    """Processes that can be seen to hold the lock of a file, ours left out."""
+    try:
+        file = os.stat(path)
+    except OSError:
+        return []  # no file, no lock
+    anyone = re.compile(rb"^lock:.*FLOCK ", re.MULTILINE)
+    place = (file.st_dev, file.st_ino)
+    return list(find(lambda pid: _shows_lock(pid, *place, anyone)))
+
+
+def command_line(pid: int) -> str:
+    """What a process runs, for people; "" if that cannot be seen."""
+    try:
+        words = disk.read_file(f"/proc/{pid}/cmdline").split(b"\0")
+    except OSError:
+        return ""
+    return b" ".join(words).decode(errors="replace").strip()
 
 
 def carries(pid: int, mark: Mark) -> bool:

@@ -28,6 +28,7 @@ from farm.pattern import Globs, is_glob
 from farm.project import Project
 from farm.results import Known, Results
 from farm.standing import (
+    FEW,
     Doomed,
     Judge,
     Outlook,
@@ -37,6 +38,7 @@ from farm.standing import (
     Stripe,
     Waiting,
     in_order,
+    natural,
     priority,
 )
 from farm.states import Status
@@ -76,7 +78,7 @@ class Queue:
         self._unread: list[str] = []  # ours beyond the look-ahead, the first one last
         self._others: list[str] = []  # the same of other stripes
         self._anew: set[str] = set()  # forgotten since the last look
-        self._stripe = Stripe()
+        self._stripe = self._given = Stripe()  # ours; and as it was given to us
         self._queued: dict[str, Look] = {}  # what counts of the next two
         self._ready: list[Look] = []  # best last; with some that no longer count
         self._doomed: list[Doomed] = []
@@ -107,14 +109,14 @@ class Queue:
             self._judge.needs = self._fresh_needs()
         self._judge.needs.ask_again()
         self._reread_waiting()
-        self._find_unread(stripe, whole=moved or stripe != self._stripe)
+        self._find_unread(stripe, whole=moved or stripe != self._given)
         room = LOOK_AHEAD - sum(look.id in self._looks for look in self._ready)
         if self._glance and self.unread > room:
             room = min(room, GLANCE)
         room -= len(self._read(self._unread, room))
         self._read(self._others, room)
         self._judge.find_cycles(self._looks.values())
-        self._sort(now, tick, stripe)
+        self._sort(now, tick)
         self._moved = False  # only now: the next look makes up for one that failed
         return moved
 
@@ -175,7 +177,7 @@ class Queue:
 
     def _find_unread(self, stripe: Stripe, *, whole: bool) -> None:
         """Which files are to be read; unless `whole`, only what may have changed."""
-        self._stripe = stripe
+        self._given = stripe
         asked = (
             self._tasks if whole else self._tasks & (self._anew | self._ends.doubtful)
         )
@@ -184,7 +186,9 @@ class Queue:
         for task_id in [i for i in self._looks if i not in open_ids]:
             if whole or task_id in asked:
                 self._forget(task_id)
-        own, others = self._split(open_ids - self._looks.keys(), stripe)
+        if whole:
+            self._stripe = stripe if len(open_ids) > FEW else Stripe()
+        own, others = self._split(open_ids - self._looks.keys(), self._stripe)
         self._unread = own if whole else self._unread + own
         self._others = others if whole else self._others + others
 
@@ -214,11 +218,11 @@ class Queue:
 
     # -- deciding ------------------------------------------------------------
 
-    def _sort(self, now: float, tick: float, stripe: Stripe) -> None:
+    def _sort(self, now: float, tick: float) -> None:
         self.waiting, self._doomed, self._needed_by = {}, [], {}
         self._queued, self._globs = {}, Globs()
         ready = self._ready_among(self._looks.values(), now, tick)
-        self._ready = in_order(ready, stripe)[::-1]
+        self._ready = in_order(ready, self._stripe)[::-1]
 
     def _ready_among(
         self, looks: Iterable[Look], now: float, tick: float
@@ -247,8 +251,8 @@ class Queue:
                 self._globs.add(need)
 
     def _place(self, ids: set[str], now: float, tick: float) -> None:
-        """Give these tasks their places again, each as the first among its equals."""
-        for task_id in ids:
+        """Give these tasks their places again, all as the first among their equals."""
+        for task_id in _last_first(ids):
             self._queued.pop(task_id, None)
             self.waiting.pop(task_id, None)
             look = self._looks.get(task_id)
@@ -285,9 +289,13 @@ class Queue:
     def _was_done(self, task_id: str) -> bool:
         """Whether another worker was quicker with what is its own part of the tasks.
 
-        Only a hint that saves a claim: when our part is done, most of theirs is, too.
+        Only a hint that saves a claim: when our part is done, most of theirs is, too. Few
+        tasks are everybody's part.
         """
-        if self._stripe.owns(task_id) or not self._ends.counts(task_id):
+        shared = self._stripe.count < self._given.count
+        if not shared and self._stripe.owns(task_id):
+            return False
+        if not self._ends.counts(task_id):
             return False
         self._forget(task_id)
         return True
@@ -486,3 +494,8 @@ class Queue:
         self._looks.pop(task_id, None)
         self._judge.forget(task_id)
         self.waiting.pop(task_id, None)
+
+
+def _last_first(ids: set[str]) -> Iterable[str]:
+    """Those that are placed before others, in the order of names, come last here."""
+    return sorted(ids, key=natural, reverse=True) if 1 < len(ids) <= FEW else ids

@@ -7,11 +7,12 @@
 `farm.queue` finds the files and the results; the judge keeps what else matters: orders,
 refused claims, delays, files that are refused. Order: higher `priority` first; among
 equals one's own stripe by name, then the others' from their ends (stealing where the
-owner comes last).
+owner comes last). Few tasks (`FEW`) are one stripe: people see them start in order.
 """
 
+import re
 import zlib
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from typing import Any
 
 import msgspec
@@ -27,6 +28,11 @@ from farm.result import Error
 from farm.states import Status
 from farm.task import Task
 
+FEW = 100  #: open tasks, which all workers take in one order
+MOST_NATURAL = (
+    1_000  # names that are put in natural order; of a million it takes seconds
+)
+_NUMBER = re.compile("([0-9]+)")
 SETTLE = 2.0  # seconds that a refused file must stand still
 CLOCK_STEP = 1.0  # seconds; a clock that moved further by itself was set
 
@@ -69,30 +75,40 @@ class Stripe(msgspec.Struct, frozen=True):
         """Whether a task is in it; every host computes the same."""
         return zlib.crc32(task_id.encode()) % self.count == self.index
 
-    def split(self, ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    def split(self, ids: Collection[str]) -> tuple[list[str], list[str]]:
         """Our own and the others' among these, each in order with the first one last."""
+        by_name = name_order(len(ids))
         if self.count == 1:
-            return sorted(ids, reverse=True), []
+            return sorted(ids, key=by_name, reverse=True), []
         own: list[str] = []
         others: list[str] = []
         for task_id in ids:
             (own if self.owns(task_id) else others).append(task_id)
-        return sorted(own, reverse=True), sorted(others)
+        return sorted(own, key=by_name, reverse=True), sorted(others, key=by_name)
 
 
-def in_order(ready: Iterable[Look], stripe: Stripe) -> list[Look]:
+def natural(task_id: str) -> tuple[list[str | int], str]:
+    """A key to sort names by: their numbers count as such, so 2 comes before 10."""
+    parts = _NUMBER.split(task_id)
+    # Text and numbers take turns, so that like is compared with like.
+    return [int(p) if n % 2 else p for n, p in enumerate(parts)], task_id
+
+
+def name_order(count: int) -> Callable[[str], Any] | None:
+    """The key for so many names: of very many the plain order must do."""
+    return natural if count <= MOST_NATURAL else None
+
+
+def in_order(ready: Collection[Look], stripe: Stripe) -> list[Look]:
     """Best first; see the module's docstring."""
+    by_name = name_order(len(ready)) or str
     mine: list[Look] = []
     others: list[Look] = []
     for look in ready:
         (mine if stripe.owns(look.id) else others).append(look)
-    mine.sort(key=_id)
-    others.sort(key=_id, reverse=True)
+    mine.sort(key=lambda look: by_name(look.id))
+    others.sort(key=lambda look: by_name(look.id), reverse=True)
     return sorted(mine + others, key=priority, reverse=True)
-
-
-def _id(look: Look) -> str:
-    return look.id
 
 
 def priority(look: Look) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from farm import claim, life, process, rescue
 from farm.claim import Hold, Holder, Reason
 from farm.ledger import Claimed, Past, history, open_attempt, peek
-from farm.life import LifeLock
+from farm.life import LifeLock, Owner
 from farm.project import Project
 
 
@@ -34,15 +34,28 @@ def unlock(project: Project, holder: Holder, task_id: str, now: float) -> Unlock
         return Unlocked(free=True, words="nobody holds it: it has ended")
     owner = open_attempt(peek(project.ledger_path(task_id)))
     if owner is None:
-        return Unlocked(free=False, words="somebody took it in this very moment")
+        strangers = locked_by(project, task_id)
+        return Unlocked(free=False, words=strangers or _NOT_SEEN)
     if held.reason is Reason.ORPHANED:
         return Unlocked(
             free=False,
             words=f"its worker {owner.claimed.holder} is dead; {_UNKILLABLE}",
         )
-    return Unlocked(free=False, words=held_by(project, owner.claimed))
+    words = held_by(project, owner.claimed)
+    if (
+        life.owner_of(project, owner.claimed.holder, owner.claimed.who, "")
+        is Owner.DEAD
+    ):
+        words = "; ".join(filter(None, [words, locked_by(project, task_id)]))
+    return Unlocked(free=False, words=words)
 
 
+_NOT_SEEN = (
+    "its lock is held by a process that cannot be seen from here: another user's, or one"
+    " on another host or in another container; or a worker takes the task at this moment"
+)
+_LONGEST_COMMAND = 60  # letters
+_MOST_NAMED = 3  # processes
 _UNKILLABLE = (
     "but its processes were killed and are not gone: they wait for a device or a"
     " network mount, and the task stays locked as long as they are there"
@@ -76,3 +89,31 @@ def held_by(project: Project, owner: Claimed) -> str:
         f"{owner.holder} on {who.host} is dead, but something that it started there"
         f" holds the task's lock: a worker on {who.host}, or farm unlock there, ends it"
     )
+
+
+def locked_by(project: Project, task_id: str) -> str:
+    """Which process has the task's lock without being a worker of it; "" if none has.
+
+    No lock is taken to find that out.
+    """
+    path = project.ledger_path(task_id)
+    workers = {
+        seen[1].who.pid
+        for name in life.living(project)
+        if (seen := life.read(project, name)) and process.is_here(seen[1].who)
+    }
+    found = [pid for pid in process.lock_holders(path) if pid not in workers]
+    if not found:
+        return ""
+    named = [f"process {pid}{_doing(pid)}" for pid in found[:_MOST_NAMED]]
+    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return (
+        f"its lock is held by {', '.join(named)}{more}, not a worker: the task cannot"
+        " start before that ends or lets the lock go"
+    )
+
+
+def _doing(pid: int) -> str:
+    text = process.command_line(pid)
+    short = text if len(text) <= _LONGEST_COMMAND else f"{text[:_LONGEST_COMMAND]}..."
+    return f" ({short})" if short else ""

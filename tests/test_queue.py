@@ -18,6 +18,7 @@ from farm.project import Project
 from farm.queue import LOOK_AHEAD, Queue
 from farm.refused import BLOCKED_PAUSE, LOOK_AGAIN
 from farm.standing import (
+    FEW,
     SETTLE,
     Doomed,
     Ready,
@@ -212,8 +213,9 @@ def test_a_full_queue_reads_its_own_stripe_first(
 
 
 def test_what_its_own_worker_has_ended_meanwhile_is_not_given_to_others(
-    folder: Folder,
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "FEW", 0)
     names = [f"t{number}" for number in range(20)]
     for name in names:
         folder.drop(name)
@@ -227,6 +229,44 @@ def test_what_its_own_worker_has_ended_meanwhile_is_not_given_to_others(
     assert given
     assert all(Stripe(0, 2).owns(name) for name in given)
     assert folder.look() == []
+
+
+@pytest.mark.parametrize(("more", "in_order"), [(0, True), (1, False)])
+def test_few_tasks_are_taken_in_one_order_by_all_workers(
+    folder: Folder, more: int, *, in_order: bool
+) -> None:
+    names = [f"t{number}" for number in range(1, FEW + more + 1)]
+    for name in names:
+        folder.drop(name)
+    folder.queue.refresh(NOW, TICK, Stripe(1, 3))
+
+    assert (folder.queue.ready_ids() == names) is in_order
+
+
+def test_of_few_tasks_what_others_have_ended_meanwhile_is_not_given(
+    folder: Folder,
+) -> None:
+    for name in ("a", "b", "c"):
+        folder.drop(name)
+    folder.queue.refresh(NOW, TICK, Stripe(0, 2))
+    folder.result("a")
+    folder.result("b")
+    item = folder.queue.next()
+
+    assert item is not None
+    assert item.look.id == "c"
+
+
+def test_what_is_named_by_events_at_once_comes_in_order_of_names(
+    folder: Folder,
+) -> None:
+    folder.look()
+    names = [f"t{number}" for number in range(1, 13)]
+    for name in names:
+        folder.drop(name)
+    folder.queue.touch(sorted(names), NOW, TICK)
+
+    assert folder.queue.ready_ids() == names
 
 
 def test_what_was_left_unread_comes_when_there_is_room(

@@ -1,7 +1,7 @@
 """Which of the ready tasks a worker tries first."""
 
 from farm.look import Look
-from farm.standing import Stripe, in_order
+from farm.standing import MOST_NATURAL, Stripe, in_order, name_order, natural
 from farm.task import Task
 
 
@@ -16,6 +16,27 @@ def test_a_worker_alone_goes_by_name() -> None:
     ordered = in_order([look(i) for i in reversed(IDS)], Stripe())
 
     assert [item.id for item in ordered] == IDS
+
+
+ODD = ["1", "01", "2", "10", "a", "a/2", "a/10", "a1b2", "a1b10", "a2", "b", "٣"]
+
+
+def test_numbers_in_names_are_compared_as_numbers() -> None:
+    names = ["t10", "t2", "t1", "t2/10", "t2/9", "t"]
+
+    assert sorted(names, key=natural) == ["t", "t1", "t2", "t2/9", "t2/10", "t10"]
+
+
+def test_any_names_can_be_put_in_order_and_no_two_are_alike() -> None:
+    ways = [sorted(names, key=natural) for names in (ODD, ODD[::-1], sorted(ODD))]
+
+    assert ways[0] == ways[1] == ways[2]
+    assert ways[0].index("01") + 1 == ways[0].index("1")
+
+
+def test_very_many_names_are_in_plain_order() -> None:
+    assert name_order(MOST_NATURAL) is natural
+    assert name_order(MOST_NATURAL + 1) is None
 
 
 def test_ones_own_stripe_comes_first_by_name_then_the_others_from_their_ends() -> None:

@@ -2,7 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,6 +22,7 @@ from tests.attempts import attempt, begin, end
 from tests.cli.conftest import Run
 from tests.driver import Farm, whys
 from tests.lives import FOREIGN, lay_life_file
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -37,6 +41,83 @@ def claimed(project: Project, who: Identity) -> Ledger:
     assert ledger is not None
     ledger.append(Claimed("a", 1, "token", "eve", who, time.time()))
     return ledger
+
+
+# -- a process that is no worker ---------------------------------------------------------
+
+HOLDS = """
+import fcntl, sys
+
+held = open(sys.argv[1], "r+")
+fcntl.flock(held, {how})
+open("held", "w").close()
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(params=["LOCK_EX", "LOCK_SH"])
+def stranger(farm: Farm, request: pytest.FixtureRequest) -> Iterator[int]:
+    """A process that has the lock of the task `a`, as a backup may; its id."""
+    farm.drop("a", run="true")
+    path = Project.open(farm.root).ledger_path("a")
+    Path(path).touch()
+    code = HOLDS.format(how=f"fcntl.{request.param} | fcntl.LOCK_NB")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], cwd=farm.root, stdin=subprocess.PIPE
+    ) as holds:
+        wait_until((farm.root / "held").exists)
+        yield holds.pid
+        holds.kill()
+
+
+def test_unlock_and_why_name_a_process_that_holds_a_lock_and_is_no_worker(
+    farm: Farm, stranger: int
+) -> None:
+    unlocked, why = farm.farm("unlock", "a"), farm.farm("why", "a")
+    words = f"its lock is held by process {stranger} ("
+
+    assert unlocked.returncode == 1
+    assert unlocked.stdout.startswith(f"a: {words}")
+    assert words in why.stdout
+    assert "it starts when its lock is free" in why.stdout
+
+
+def test_why_names_it_while_workers_wait_for_it_and_for_what_has_ended(
+    farm: Farm, stranger: int
+) -> None:
+    farm.start_worker()
+    waiting = farm.farm("why", "a")
+    farm.result_path("a").write_text('{"status": "succeeded"}')
+    ended = farm.farm("why", "a")
+
+    assert f"process {stranger} (" in waiting.stdout
+    assert f"process {stranger} (" in ended.stdout
+
+
+def test_a_lock_whose_holder_cannot_be_seen_is_said_to_be_held(
+    run: Run, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(project, "a")
+    monkeypatch.setattr(process, "lock_holders", lambda _: [])
+    held = Ledger.open(project.ledger_path("a"))
+    code, out, _ = run("unlock", "-C", project.root, "a")
+    assert held is not None
+    held.let_go()
+
+    assert code == 1
+    assert "a process that cannot be seen from here" in out
+
+
+def test_a_worker_that_runs_its_task_is_not_called_a_stranger(farm: Farm) -> None:
+    gate = farm.gate()
+    farm.drop("a", run=gate.command)
+    farm.start_worker()
+    gate.wait_reached()
+    said = farm.farm("unlock", "a").stdout + farm.farm("why", "a").stdout
+    gate.open()
+
+    assert "its life lock is held" in said
+    assert "not a worker" not in said
 
 
 # -- nobody has to be asked ------------------------------------------------------------
