@@ -16,8 +16,9 @@ empty and end as `invalid`. Errors of the disk are raised as they come (OSError)
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,13 @@ from farm.locate import shown
 from farm.project import MAX_TASK_BYTES, RESULT, TASK, Project, id_fault
 from farm.task import parse_task
 
+_MOST_DIGITS = 18  # of a number that is counted on from; others are names
+_MOST_WORDS = 4  # of a prompt in an id
+_LONGEST_STEM = 40  # letters
+_LONGEST_TEXT = 1_000  # letters of a prompt in which words are looked for
+_WORD = re.compile(r"[^\W_]+(?:[-_][^\W_]+)*")
+_ASSIGNMENT = re.compile(r"\w+=")  # of a variable, before a command
+_RESULT_STEM = RESULT.removesuffix(TASK)
 _FEWEST_DIGITS = 5  # of a line's number in an id, so that ids sort like lines
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 
@@ -63,11 +71,63 @@ def lay(project: Project, path: str, raw: bytes) -> bool:
         disk.unlink(aside)
 
 
-def drop_at(project: Project, raw: bytes, ms: int) -> str:
-    """Drop a task under the first free `stamp` from `ms` on; its id."""
-    while refusal(project, stamp(ms)) or not drop(project, stamp(ms), raw):
-        ms += 1
-    return stamp(ms)
+def drop_next(
+    project: Project, raw: bytes, stem: str, archived: Callable[[], Iterable[str]]
+) -> str:
+    """Drop a task under `<stem>-<number>`; its id. `archived` gives the ids that are.
+
+    The number is the next above all of that stem in `tasks/` and `archive/`, so that
+    none comes back.
+
+    RACE: of two who take the same number one gets its link, and the other the next.
+    Tasks move into archives: so these are looked through last.
+    """
+    here = _names(project.tasks, f"{stem}-")
+    number = next_number(stem, [*here, *archived()])
+    while True:
+        task_id = f"{stem}-{number}"
+        if not refusal(project, task_id) and drop(project, task_id, raw):
+            return task_id
+        number += 1
+
+
+def next_number(stem: str, ids: Iterable[str]) -> int:
+    """One more than the greatest number that follows this stem in any of these ids."""
+    ends = (i[len(stem) + 1 :] for i in ids if i.startswith(f"{stem}-"))
+    numbers = (int(end) for end in ends if end.isdecimal() and len(end) <= _MOST_DIGITS)
+    return 1 + max(numbers, default=0)
+
+
+def _names(folder: str, start: str) -> list[str]:
+    """The ids of tasks and results directly in a folder that begin so."""
+    names = [name for name in os.listdir(folder) if name.startswith(start)]
+    return [name.removesuffix(TASK).removesuffix(_RESULT_STEM) for name in names]
+
+
+def stem_of(task: Mapping[str, Any]) -> str:
+    """What to call a task that was given no name: by the first words of what it does."""
+    run, call = task.get("run"), task.get("call")
+    if run is not None:
+        words = run.split() if isinstance(run, str) else run
+        named = (_program(word) for word in words if not _ASSIGNMENT.match(word))
+        stem = next(filter(None, named), "")
+    elif call is not None:
+        stem = _legible(str(call).rpartition(":")[2], 1)
+    else:
+        stem = _legible(str(task.get("prompt", "")).lower(), _MOST_WORDS)
+    return stem or "task"
+
+
+def _program(word: str) -> str:
+    """`./bin/report.sh` is called report."""
+    return _legible(os.path.basename(word).partition(".")[0], 1)
+
+
+def _legible(text: str, most: int) -> str:
+    """The first words of a text, as a part of an id."""
+    words = _WORD.findall(text[:_LONGEST_TEXT])[:most]
+    stem = "-".join(words)[:_LONGEST_STEM].strip("-_")
+    return "" if id_fault(stem) else stem
 
 
 def free_folder(project: Project, ms: int) -> str:

@@ -97,6 +97,15 @@ def placed(project: Project, *, writes: bool = False) -> dict[str, Place]:
     return found
 
 
+def ids(project: Project) -> set[str]:
+    """Every archived id, also of archives that are under way."""
+    found: set[str] = set()
+    for path in moving(project):  # first: each gets its final name at some moment
+        with suppress(ArchiveError):
+            found.update(pair.id for pair in pairs(path))
+    return found | placed(project, writes=True).keys()
+
+
 def newest(project: Project, task_id: str) -> Pair | None:
     """The newest copy of an archived pair; None if there is none."""
     place = placed(project).get(task_id)

@@ -3,6 +3,7 @@
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,17 +107,78 @@ def test_stamps_sort_by_time() -> None:
     assert stamps == sorted(stamps)
 
 
-def test_a_task_without_a_name_gets_the_time(project: Project) -> None:
-    assert drop.drop_at(project, RAW, MS) == "20261121-045612-123"
+def drop_next(project: Project, stem: str, *archived: str) -> str:
+    return drop.drop_next(project, RAW, stem, lambda: archived)
 
 
-@pytest.mark.parametrize("taken", [".json", ".result.json"])
-def test_where_the_time_is_taken_it_is_the_next_millisecond(
-    project: Project, taken: str
+def test_the_first_of_its_name_is_number_one(project: Project) -> None:
+    assert [drop_next(project, "make") for _ in range(3)] == [
+        "make-1",
+        "make-2",
+        "make-3",
+    ]
+
+
+@pytest.mark.parametrize("name", ["make-7.json", "make-7.result.json"])
+def test_the_next_number_is_above_all_that_lie_there(
+    project: Project, name: str
 ) -> None:
-    Path(project.tasks, f"20261121-045612-123{taken}").touch()
+    for other in (
+        "make-2.json",
+        "make-x.json",
+        "make-007x.json",
+        "remake-9.json",
+        name,
+    ):
+        Path(project.tasks, other).touch()
 
-    assert drop.drop_at(project, RAW, MS) == "20261121-045612-124"
+    assert drop_next(project, "make") == "make-8"
+
+
+def test_the_number_of_an_archived_task_does_not_come_back(project: Project) -> None:
+    assert drop_next(project, "make", "make-12", "other-40", "make-3") == "make-13"
+
+
+def test_a_number_that_another_has_just_taken_is_passed_over(project: Project) -> None:
+    def meanwhile() -> list[str]:
+        Path(project.task_path("make-1")).touch()
+        return []
+
+    assert drop.drop_next(project, RAW, "make", meanwhile) == "make-2"
+    assert Path(project.task_path("make-1")).read_bytes() == b""
+
+
+def test_a_number_that_nobody_can_count_on_from_is_a_name(project: Project) -> None:
+    Path(project.tasks, f"make-{'9' * 60}.json").touch()
+
+    assert drop_next(project, "make") == "make-1"
+
+
+@pytest.mark.parametrize(
+    ("task", "stem"),
+    [
+        ({"run": ["pytest", "-q"]}, "pytest"),
+        ({"run": "make && make install"}, "make"),
+        ({"run": "./bin/report.sh --all"}, "report"),
+        ({"run": ["/usr/bin/python3.11", "x.py"]}, "python3"),
+        ({"run": "A=1 B=two\tmake"}, "make"),
+        ({"run": "(cd src && make)"}, "cd"),
+        ({"run": "[ -e x ]"}, "e"),
+        ({"run": ["..."]}, "task"),
+        ({"run": "no.result.json"}, "no"),
+        ({"call": "render:tile"}, "tile"),
+        ({"call": "render:Scene.draw"}, "Scene"),
+        ({"prompt": "Fix the failing test in tests/a.py"}, "fix-the-failing-test"),
+        ({"prompt": "  \n# Über uns: schreibe"}, "über-uns-schreibe"),
+        ({"prompt": "!?"}, "task"),
+        ({"prompt": "x" * 5_000}, "x" * 40),
+        ({"prompt": "\ud800 odd"}, "odd"),
+    ],
+    ids=ascii,
+)
+def test_a_task_is_called_by_what_it_does(task: dict[str, Any], stem: str) -> None:
+    assert drop.stem_of(task) == stem
+    assert drop.misnamed(f"{stem}-1") is None
 
 
 def test_a_folder_by_time_is_a_new_one(project: Project) -> None:

@@ -1,8 +1,10 @@
 """`farm add`: drop tasks, one from the command line or many from a file."""
 
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, BinaryIO
 
 import click
@@ -87,7 +89,8 @@ class _Add(click.Command):
 @click.option(
     "--name",
     metavar="ID",
-    help="The task's id; with -f the folder of the ids  [default: the time]",
+    help="The task's id; with -f the folder of the ids  [default: the first word of"
+    " what it does and the next number, as pytest-1; with -f the time]",
 )
 @click.option(
     "--needs",
@@ -139,7 +142,8 @@ def command(
         _refuse_beside_file(given)
         there = _add_file(root, file, name, now)
     else:
-        there = _add_one(root, _encoded(_task(given, now)), name, now)
+        task = _task(given, now)
+        there = _add_one(root, _encoded(task), name, drop.stem_of(task))
     if sys.stderr.isatty() and not life.living(there):
         hint = f"no worker is running here: farm supervise {plain(there.root)}"
         click.echo(hint, err=True)
@@ -148,16 +152,25 @@ def command(
 # -- one task ------------------------------------------------------------------------
 
 
-def _add_one(root: str, raw: bytes, name: str | None, now: float) -> Project:
+def _add_one(root: str, raw: bytes, name: str | None, stem: str) -> Project:
     project = open_project(root)
     if name is None:
-        click.echo(drop.drop_at(project, raw, _ms(now)))
+        click.echo(drop.drop_next(project, raw, stem, partial(_archived, project)))
         return project
     if why := drop.refusal(project, name):
         raise FarmError(why)
     _drop(project, name, raw)
     click.echo(name)
     return project
+
+
+def _archived(project: Project) -> Collection[str]:
+    """The ids that are archived."""
+    if not os.path.isdir(project.archive):
+        return ()
+    from farm import shelf  # noqa: PLC0415 - most projects have no archive
+
+    return shelf.ids(project)
 
 
 def _task(given: Mapping[str, Any], now: float) -> dict[str, Any]:

@@ -105,12 +105,42 @@ def test_the_file_is_one_that_a_worker_takes(add: Run, project: Project) -> None
     assert parse_task(project.read_task("t/a").raw).run == ("make", "-j4")
 
 
-def test_without_a_name_the_id_is_the_time(add: Run, project: Project) -> None:
-    code, out, _ = add("ls")
+@pytest.mark.parametrize(
+    ("words", "ids"),
+    [
+        (["--", "pytest", "-q"], ["pytest-1", "pytest-2"]),
+        (["-p", "Mend it, please"], ["mend-it-please-1", "mend-it-please-2"]),
+        (["--call", "render:tile"], ["tile-1", "tile-2"]),
+    ],
+    ids=shown,
+)
+def test_without_a_name_it_is_called_by_what_it_does(
+    add: Run, project: Project, words: list[str], ids: list[str]
+) -> None:
+    outs = [add(*words)[1] for _ in ids]
 
-    assert code == 0
-    assert re.fullmatch(f"{STAMP}\n", out)
-    assert list(tasks(project)) == [out.strip()]
+    assert [out.strip() for out in outs] == sorted(tasks(project)) == ids
+
+
+def test_the_number_of_an_archived_task_does_not_come_back(
+    add: Run, run: Run, project: Project
+) -> None:
+    add("--", "true")
+    Path(project.result_path("true-1")).write_text('{"status": "succeeded"}')
+    code, _, _ = run("archive", "-C", project.root, "**")
+
+    assert (code, tasks(project)) == (0, {})
+    assert add("--", "true")[1] == "true-2\n"
+
+
+@pytest.mark.processes
+def test_adds_at_the_same_moment_never_take_one_name(farm: Farm) -> None:
+    adds = [farm.start("add", "--", "true") for _ in range(6)]
+    codes = [popen.wait(40) for popen in adds]
+    names = sorted(path.stem for path in farm.tasks.glob("*.json"))
+
+    assert codes == [0] * 6
+    assert names == [f"true-{number}" for number in range(1, 7)]
 
 
 def test_after_is_a_time_from_now(add: Run, project: Project) -> None:
