@@ -69,7 +69,7 @@ class Gate:
     def python(self) -> str:
         """The same as statements of Python."""
         return (
-            "import os, threading, pathlib\n"
+            "import os, threading, time, pathlib\n"
             f"pathlib.Path({str(self.folder)!r}, f'reached.{{os.getpid()}}').touch()\n"
             f"while not os.path.exists({str(self.folder / 'open')!r}):"
             " threading.Event().wait(0.02)\n"
