@@ -1,11 +1,12 @@
 """What the record of a storm proves: every broken promise is seen."""
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from tests.storm.verdict import Note, Record, percentile, rescues, violations
+from tests.storm.verdict import Note, Record, parsed, percentile, rescues, violations
 
 
 def note(word: str, token: str = "t1", at: float = 1.0, pid: int = 7) -> Note:
@@ -16,6 +17,12 @@ def result(**said: Any) -> bytes:
     return json.dumps({"status": "succeeded", "token": "t1"} | said).encode()
 
 
+def told(record: Record) -> Record:
+    """The same, and `farm status` says what the results say."""
+    ended = map(parsed, record.results.values())
+    return record._replace(counts=Counter(r["status"] for r in ended if r))
+
+
 GOOD = Record(
     dropped=frozenset({"a"}),
     notes={"a": [note("begin"), note("done")]},
@@ -24,6 +31,7 @@ GOOD = Record(
     seen=[],
     broken=[],
     left=[],
+    counts={"succeeded": 1},
 )
 
 
@@ -51,9 +59,16 @@ def test_a_task_that_ran_once_to_its_end_breaks_nothing() -> None:
     ids=str,
 )
 def test_a_broken_promise_is_seen(change: dict[str, Any], said: str) -> None:
-    (found,) = violations(GOOD._replace(**change))
+    (found,) = violations(told(GOOD._replace(**change)))
 
     assert said in found
+
+
+def test_a_status_that_says_other_than_the_results_is_seen() -> None:
+    assert violations(GOOD._replace(counts={"succeeded": 2, "failed": 1})) == [
+        "farm status says 1 failed, and 0 results do",
+        "farm status says 2 succeeded, and 1 results do",
+    ]
 
 
 def test_what_was_cancelled_need_not_succeed() -> None:
@@ -61,7 +76,7 @@ def test_what_was_cancelled_need_not_succeed() -> None:
         results={"a": result(status="cancelled")}, cancelled=frozenset({"a"})
     )
 
-    assert violations(record) == []
+    assert violations(told(record)) == []
 
 
 def test_a_rescue_takes_from_the_kill_to_the_next_beginning() -> None:

@@ -6,7 +6,6 @@ disk without the bytes that are not synced, which is the worst that can happen. 
 state that differs is mounted and judged by files alone, then farm goes on there.
 """
 
-import gzip
 import json
 import os
 import subprocess
@@ -24,7 +23,7 @@ import pytest
 from tests.driver import Farm
 from tests.faults.disklog import LoggedDisk
 from tests.faults.tools import needs
-from tests.storm.verdict import STATUSES, parsed
+from tests.storm.verdict import STATUSES, parsed, read_archives
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -114,10 +113,7 @@ def found(root: Path) -> Found:
         name = str(path.relative_to(root / "tasks"))
         kind = there.results if name.endswith(".result.json") else there.tasks
         kind[name.removesuffix(".json").removesuffix(".result")] = path.read_bytes()
-    for path in sorted((root / "archive").glob("*.jsonl.gz*")):
-        for line in gzip.decompress(path.read_bytes()).splitlines():
-            pair = json.loads(line)
-            there.archived[pair["id"]] = pair
+    there.archived.update(read_archives(root))
     return there
 
 

@@ -13,7 +13,10 @@ import click
 from tests.storm.storm import Options, Storm
 from tests.storm.verdict import percentile, rescues, violations
 
-FAULTS = ("both", "delete", "edit", "pause", "retry", "cancel")
+FAULTS = (
+    *("both", "delete", "edit", "pause", "retry", "cancel"),
+    *("archive", "scale", "drain", "wait"),
+)
 SINGLY = ("kill", "stop")  # what `both` stands for
 MOST_SHOWN = 20  # violations
 

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.storm.verdict import Record, parsed, read_notes
+from tests.storm.verdict import Record, parsed, read_archives, read_notes
 
 HERE = Path(__file__).parent
 SETTINGS = "max_lost = 900\nheartbeat = 0.5\nheartbeat_timeout = 3\ngrace = 1\n"
@@ -36,6 +36,7 @@ HOLDS = (0.0, 0.0, 0.0, 0.0, 0.01, 0.1)  # seconds that it lasts
 FORKS = (0,) * 18 + (1, 2)  # children that a callable leaves behind
 CALLS = 0.95  # of all tasks are callables, the others commands
 DROPPING = 0.8  # of the time; then the rest is tormented without new tasks
+ENDS = {"wait": (0, 1, 124, -signal.SIGKILL)}  # exit codes; of the others 0 and 1
 UNEVEN = (0.2, 1.8)  # shares of the mean pause between two acts
 # What somebody made who was killed before he had a name is swept after an hour: so the
 # last sweep is later than it is.
@@ -69,6 +70,19 @@ class Process(NamedTuple):
     role: str  #: worker, supervisor or child
 
 
+class Order(NamedTuple):
+    """A verb of farm that the storm has started."""
+
+    verb: str
+    popen: "subprocess.Popen[bytes]"
+    began: float  #: monotonic
+    ids: frozenset[str]  #: of tasks whose results it may take away
+    waits_for: str  #: an id
+
+    def __str__(self) -> str:
+        return " ".join(map(str, self.popen.args))  # type: ignore[arg-type]  # a list
+
+
 class Storm:
     """See the module's docstring."""
 
@@ -85,7 +99,8 @@ class Storm:
         self._broken: list[str] = []
         self._stopped: list[tuple[float, int]] = []  # when it goes on, process id
         self._paused: list[tuple[float, Path]] = []
-        self._verbs: list[tuple[str, str, subprocess.Popen[bytes]]] = []
+        self._touched: dict[str, float] = {}  # when we changed it last, monotonic
+        self._orders: list[Order] = []
         self._crew: list[tuple[list[str], subprocess.Popen[bytes]]] = []
         for folder in ("tasks", "marks"):
             (root / folder).mkdir(parents=True)
@@ -128,6 +143,8 @@ class Storm:
         self._crew = [(command, self._farm(*command)) for command in commands]
 
     def _replace_the_dead(self) -> None:
+        if self._runs("drain"):
+            return  # it waits until none is left
         self._crew = [
             (command, popen if popen.poll() is None else self._farm(*command))
             for command, popen in self._crew
@@ -184,6 +201,10 @@ class Storm:
             "pause": [(self._pause, 3)],
             "retry": [(self._retry, 5)],
             "cancel": [(self._cancel, 5)],
+            "archive": [(self._archive, 4), (self._restore, 4), (self._kill_verb, 4)],
+            "scale": [(self._scale, 3)],
+            "drain": [(self._drain, 1)],
+            "wait": [(self._wait_for_one, 5)],
         }
         return [act for name in self.options.faults for act in every[name]]
 
@@ -247,15 +268,28 @@ class Storm:
         self._stopped.append((time.monotonic() + seconds, pid))
         self.counts["SIGSTOP"] += 1
 
+    def _runs(self, *verbs: str) -> bool:
+        return any(order.verb in verbs for order in self._orders)
+
+    def _leave_what_moves(self) -> None:
+        """FileNotFoundError while tasks move: we change none that is in two places."""
+        if self._runs("archive", "restore") or list(self.root.glob("archive/.*")):
+            raise FileNotFoundError
+
     def _some_result(self) -> str:
         """A task of a few that has a result; FileNotFoundError if none has."""
+        self._leave_what_moves()
         few = self._random.sample(self._dropped, min(50, len(self._dropped)))
         names = [task_id for task_id in few if self._result(task_id).exists()]
         if not names:
             raise FileNotFoundError
-        task_id = names[0]
-        self._acked.pop(task_id, None)  # what happens to it now is our own doing
-        return task_id
+        self._touch({names[0]})  # what happens to it now is our own doing
+        return names[0]
+
+    def _touch(self, task_ids: Iterable[str]) -> None:
+        for task_id in task_ids:
+            self._acked.pop(task_id, None)
+            self._touched[task_id] = time.monotonic()
 
     def _delete(self) -> None:
         self._result(self._some_result()).unlink()
@@ -266,6 +300,7 @@ class Storm:
         self.counts["results emptied"] += 1
 
     def _edit(self) -> None:
+        self._leave_what_moves()
         task_id = self._random.choice(self._dropped)
         task = json.loads(self._task(task_id).read_text())
         task["labels"] = [f"edit-{self.counts['task files edited']}"]
@@ -281,19 +316,50 @@ class Storm:
         self.counts["pauses"] += 1
 
     def _retry(self) -> None:
-        self._verb("retry", self._random.choice(self._dropped))
+        task_id = self._random.choice(self._dropped)
+        self._order("retry", task_id, ids={task_id})
 
     def _cancel(self) -> None:
-        self._verb("cancel", self._random.choice(self._dropped))
+        task_id = self._random.choice(self._dropped)
+        self._cancelled.add(task_id)
+        self._order("cancel", task_id, ids={task_id})
 
-    def _verb(self, verb: str, task_id: str) -> None:
-        for touched in self._needing({task_id}):  # what was skipped runs again as well
-            self._acked.pop(touched, None)
-        if verb == "cancel":
-            self._cancelled.add(task_id)
-        popen = self._farm(verb, "-C", str(self.root), task_id)
-        self._verbs.append((verb, task_id, popen))
+    def _archive(self) -> None:
+        self._order("archive", self._some_glob())
+
+    def _restore(self) -> None:
+        self._order("restore", self._some_glob())
+
+    def _some_glob(self) -> str:
+        """Ten tasks, or a hundred."""
+        return f"{self._random.choice(self._dropped)[: self._random.choice([4, 5])]}*"
+
+    def _scale(self) -> None:
+        self._order("scale", str(self._random.randint(1, self.options.workers)))
+
+    def _drain(self) -> None:
+        self._order("drain")
+
+    def _wait_for_one(self) -> None:
+        task_id = self._random.choice(self._dropped)
+        self._order("wait", task_id, "--timeout", "5", waits_for=task_id)
+
+    def _order(
+        self, verb: str, *words: str, ids: Iterable[str] = (), waits_for: str = ""
+    ) -> None:
+        self._touch(self._needing(ids))  # what was skipped runs again as well
+        popen = self._farm(verb, "-C", str(self.root), *words)
+        order = Order(verb, popen, time.monotonic(), frozenset(ids), waits_for)
+        self._orders.append(order)
         self.counts[f"farm {verb}"] += 1
+
+    def _kill_verb(self) -> None:
+        """SIGKILL to one that runs, unless its order would then last for ever."""
+        running = [order for order in self._orders if order.verb != "drain"]
+        if not running:
+            raise ProcessLookupError
+        self._random.choice(running).popen.kill()
+        self.counts["SIGKILL to verbs"] += 1
 
     def _let_go(self, now: float) -> None:
         """Let what was stopped or paused long enough go on."""
@@ -304,22 +370,31 @@ class Storm:
         for paused in [p for p in self._paused if p[0] <= now]:
             self._paused.remove(paused)
             paused[1].unlink(missing_ok=True)
-        for verb in [v for v in self._verbs if v[2].poll() is not None]:
-            self._verbs.remove(verb)
-            for touched in self._needing({verb[1]}):
-                self._acked.pop(touched, None)
+        for order in [o for o in self._orders if o.popen.poll() is not None]:
+            self._orders.remove(order)
+            self._touch(self._needing(order.ids))
+            self._broken += self._faults(order)
+
+    def _faults(self, order: Order) -> Iterator[str]:
+        """What was wrong with how a verb ended; SIGKILL was ours."""
+        code = order.popen.returncode
+        if code not in ENDS.get(order.verb, (0, 1, -signal.SIGKILL)):
+            yield f"{order} ended with exit code {code}"
+        if code != 0 or not order.waits_for:
+            return
+        if self._touched.get(order.waits_for, 0.0) < order.began:
+            result = parsed(self._bytes_of(order.waits_for))
+            if result is None or result["status"] != "succeeded":
+                yield f"{order} says that {order.waits_for} has succeeded: {result}"
 
     # -- what was acknowledged stays ----------------------------------------------------
 
     def _look_at_results(self) -> None:
         """A few results: those seen before must be as they were."""
-        busy = self._needing(task_id for _, task_id, _ in self._verbs)
+        busy = self._needing(i for order in self._orders for i in order.ids)
         many = self._random.sample(self._dropped, min(20, len(self._dropped)))
         for task_id in set(many) - busy:
-            try:
-                raw = self._result(task_id).read_bytes()
-            except FileNotFoundError:
-                raw = b""
+            raw = self._bytes_of(task_id)
             before = self._acked.get(task_id)
             if before is not None and before != raw:
                 how = "changed" if raw else "vanished"
@@ -327,14 +402,27 @@ class Storm:
             if parsed(raw) is not None:
                 self._acked[task_id] = raw
 
+    def _bytes_of(self, task_id: str) -> bytes:
+        """Its result, wherever it is; b"" if it has none.
+
+        RACE: it may move between our looks into both places, so we look again.
+        """
+        for _ in range(3):
+            with suppress(FileNotFoundError):
+                return self._result(task_id).read_bytes()
+            with suppress(FileNotFoundError, KeyError):
+                return read_archives(self.root)[task_id]["result"].encode()
+        return b""
+
     # -- the end -----------------------------------------------------------------------
 
     def calm(self) -> None:
         """Let everything end: first the tasks, then what works on them."""
         self._let_go(float("inf"))
-        for verb, task_id, popen in self._verbs:
-            self._wait(popen, f"farm {verb} {task_id}")
+        for order in self._orders:
+            self._wait(order.popen, str(order))
         self._let_go(float("inf"))
+        self._bring_back()
         self._wait_for_all()
         for _, popen in self._crew:
             popen.terminate()
@@ -345,6 +433,19 @@ class Storm:
         last = self._farm("supervise", str(self.root), "-j", "1", "--until-done")
         self._wait(last, "the last farm supervise --until-done")
         self._wait(self._python("-c", TIDY, str(self.root)), "the last sweep")
+
+    def _bring_back(self) -> None:
+        """Until nothing is archived that does not lie in tasks/ as well."""
+        until = time.monotonic() + self.options.patience
+        while away := [i for i in read_archives(self.root) if self._is_away(i)]:
+            if time.monotonic() > until:
+                self._broken.append(f"farm restore leaves {' '.join(sorted(away))}")
+                return
+            restore = self._farm("restore", "-C", str(self.root), "**")
+            self._wait(restore, "farm restore")
+
+    def _is_away(self, task_id: str) -> bool:
+        return not (self._task(task_id).exists() and self._result(task_id).exists())
 
     def _wait_for_all(self) -> None:
         """Until every task has a result, or for `patience` no more of them has."""
@@ -392,7 +493,18 @@ class Storm:
             seen=seen.read_text().splitlines() if seen.exists() else [],
             broken=self._broken,
             left=list(self._left()),
+            counts=self._counts(),
         )
+
+    def _counts(self) -> dict[str, int]:
+        status = subprocess.run(
+            [sys.executable, "-P", "-m", "farm", "status", "--json", str(self.root)],
+            env=self._environ,
+            capture_output=True,
+            check=True,
+        )
+        counts: dict[str, int] = json.loads(status.stdout)["counts"]
+        return counts
 
     def _needing(self, task_ids: Iterable[str]) -> set[str]:
         """These, and what may have been skipped because of one of them."""

@@ -2,10 +2,12 @@
 
 `Record` holds what tasks noted of themselves, what the storm did to each and what
 lies in the folder at the end; `violations` compares them. Nothing is believed that
-farm says of itself but the results, which are what is judged.
+farm says of itself but the results, which are what is judged; `farm status` by them.
 """
 
+import gzip
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +38,7 @@ class Record(NamedTuple):
     seen: list[str]  #: what tasks caught themselves, a sentence each
     broken: list[str]  #: acknowledged results that vanished or changed, likewise
     left: list[str]  #: processes and files that nobody should have left behind
+    counts: Mapping[str, int]  #: how many have ended how, as `farm status` says it
 
 
 def read_notes(marks: Path) -> dict[str, list[Note]]:
@@ -62,6 +65,17 @@ def parsed(raw: bytes) -> dict[str, Any] | None:
     return value
 
 
+def read_archives(root: Path) -> dict[str, dict[str, str]]:
+    """The newest line of each id in a project's archives, also of unfinished ones."""
+    lines = {}
+    folder = root / "archive"
+    for path in sorted(folder.glob("*.gz*"), key=lambda path: path.name.lstrip(".")):
+        for line in gzip.decompress(path.read_bytes()).splitlines():
+            pair = json.loads(line)
+            lines[pair["id"]] = pair
+    return lines
+
+
 def violations(record: Record) -> list[str]:
     """Every promise that was broken, as a sentence; none is the purpose."""
     found = [*record.seen, *record.broken]
@@ -71,7 +85,16 @@ def violations(record: Record) -> list[str]:
         found += _of_task(task_id, notes, record.results.get(task_id), record)
     for task_id in sorted(record.results.keys() - record.dropped):
         found.append(f"{task_id} has a result, and nobody dropped it")
-    return found
+    return [*found, *_of_counts(record)]
+
+
+def _of_counts(record: Record) -> Iterable[str]:
+    ended = map(parsed, record.results.values())
+    there = Counter(result["status"] for result in ended if result)
+    for status in sorted(STATUSES):
+        said = record.counts.get(status, 0)
+        if said != there[status]:
+            yield f"farm status says {said} {status}, and {there[status]} results do"
 
 
 def _of_task(
