@@ -19,7 +19,6 @@ import errno
 import hashlib
 import os
 import stat
-from contextlib import suppress
 from functools import cached_property
 
 import msgspec
@@ -411,13 +410,12 @@ def id_fault(task_id: str) -> str | None:
 
 def _hide_from_git(farm: int) -> None:
     """Put a .gitignore into the open folder `.farm/`, in one step."""
-    name, aside = ".gitignore", f".gitignore.{os.getpid()}"
+    # RACE: hosts that share the folder may share process ids, never these digits.
+    name, aside = ".gitignore", f".gitignore.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         os.stat(name, dir_fd=farm, follow_symlinks=False)
     except FileNotFoundError:
-        with suppress(FileNotFoundError):  # what a killed process of this number left
-            os.unlink(aside, dir_fd=farm)
         fd = os.open(aside, flags, disk.FILE_MODE, dir_fd=farm)
         try:
             disk.write_all(fd, b"*\n")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -372,3 +373,22 @@ def test_a_link_leads_to_a_project_whose_path_is_not_utf8(tmp_path: Path) -> Non
     (tmp_path / "link").symlink_to(odd_folder(tmp_path))
 
     assert Project.open(tmp_path / "link").root == f"{tmp_path}/link"
+
+
+def test_another_host_with_our_process_id_may_make_the_folders_at_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_middle = Path(project.farm, f".gitignore.{os.getpid()}")
+    Path(project.farm, ".gitignore").unlink()
+    real_open = os.open
+
+    def open_after_it(path: Any, *args: Any, **options: Any) -> int:
+        if str(path).startswith(".gitignore."):
+            in_the_middle.touch()
+        return real_open(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", open_after_it)
+    project.make_folders()
+
+    assert in_the_middle.exists()
+    assert Path(project.farm, ".gitignore").read_text() == "*\n"

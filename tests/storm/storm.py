@@ -36,7 +36,8 @@ HOLDS = (0.0, 0.0, 0.0, 0.0, 0.01, 0.1)  # seconds that it lasts
 FORKS = (0,) * 18 + (1, 2)  # children that a callable leaves behind
 CALLS = 0.95  # of all tasks are callables, the others commands
 DROPPING = 0.8  # of the time; then the rest is tormented without new tasks
-ENDS = {"wait": (0, 1, 124, -signal.SIGKILL)}  # exit codes; of the others 0 and 1
+#: exit codes; of other verbs 0 and 1. With 2 it says that another moves tasks.
+ENDS = {"wait": {0, 1, 124}, "archive": {0, 1, 2}, "restore": {0, 1, 2}}
 UNEVEN = (0.2, 1.8)  # shares of the mean pause between two acts
 # What somebody made who was killed before he had a name is swept after an hour: so the
 # last sweep is later than it is.
@@ -378,7 +379,7 @@ class Storm:
     def _faults(self, order: Order) -> Iterator[str]:
         """What was wrong with how a verb ended; SIGKILL was ours."""
         code = order.popen.returncode
-        if code not in ENDS.get(order.verb, (0, 1, -signal.SIGKILL)):
+        if code not in {-signal.SIGKILL, *ENDS.get(order.verb, {0, 1})}:
             yield f"{order} ended with exit code {code}"
         if code != 0 or not order.waits_for:
             return
