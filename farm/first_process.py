@@ -32,6 +32,9 @@ def fork_once() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()
     if child:
+        from farm import shield  # noqa: PLC0415 - in this one process of a container alone
+
+        shield.shut(os.environ)  # it lies open in /proc/1, for every task
         os._exit(_serve(child))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

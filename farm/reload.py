@@ -12,7 +12,6 @@ each task, but every few milliseconds.
 
 import os
 import sys
-from typing import NamedTuple
 
 EACH = 0.0003  #: seconds between two looks, for each module: a few percent of the time,
 PAUSE = 0.5  #: ... but no more than that
@@ -22,15 +21,10 @@ _COARSE_GRAIN = 2.0  # ... where they are whole seconds, or a server's
 _SECOND_NS = 1_000_000_000
 
 
-class _Version(NamedTuple):
-    """Other bytes have another one; the times alone can be set by anyone."""
-
-    ctime_ns: int
-    size: int
-    inode: int
-
-
-_UNKNOWN = _Version(-1, -1, -1)  # equals no file's version
+#: time of the last change, size, inode: a plain tuple, as it is made before each call
+_Version = tuple[int, int, int]
+_UNKNOWN: _Version = (-1, -1, -1)  # equals no file's version
+_GONE: _Version = (0, 0, 0)
 
 
 class Modules:
@@ -58,9 +52,9 @@ class Modules:
         self._count = len(sys.modules)
         for path in self._own() - self._seen.keys():
             now = _version(path)
-            coarse = self._network or now.ctime_ns % _SECOND_NS == 0
+            coarse = self._network or now[0] % _SECOND_NS == 0
             grain = _COARSE_GRAIN if coarse else _CLOCK_GRAIN
-            late = now.ctime_ns >= (since - grain) * _SECOND_NS
+            late = now[0] >= (since - grain) * _SECOND_NS
             self._seen[path] = _UNKNOWN if late else now
 
     def changed(self, tick: float) -> bool:
@@ -82,11 +76,12 @@ class Modules:
 
 
 def _version(path: str) -> _Version:
+    """Other bytes have another one; the time of the last write can be set by anyone."""
     try:
         now = os.stat(path)
     except OSError:
-        return _Version(0, 0, 0)  # deleted: a change
-    return _Version(now.st_ctime_ns, now.st_size, now.st_ino)
+        return _GONE  # which is a change
+    return now.st_ctime_ns, now.st_size, now.st_ino
 
 
 def forget_folders() -> None:

@@ -34,7 +34,7 @@ class Imports:
         module = ModuleType(f"pretended_{path.stem}")
         module.__file__ = str(path)
         self._patch.setitem(sys.modules, module.__name__, module)
-        self.modules.note(reload._version(str(path)).ctime_ns / 1e9 + begun)
+        self.modules.note(reload._version(str(path))[0] / 1e9 + begun)
         return path
 
     def changed(self) -> str | None:
@@ -98,7 +98,7 @@ def test_a_module_that_changed_during_its_import_is_taken_for_changed(
 def test_of_a_file_whose_time_is_a_whole_second_that_second_is_not_believed(
     imports: Imports, monkeypatch: pytest.MonkeyPatch, begun: float, changed: bool
 ) -> None:
-    whole = reload._Version(1_000_000_000_000_000_000, 5, 7)
+    whole = (1_000_000_000_000_000_000, 5, 7)
     monkeypatch.setattr("farm.reload._version", lambda _path: whole)
     path = imports.add(begun=begun)
 

@@ -103,9 +103,11 @@ def _leave(code: int, state: ProcessState, patience: float) -> None:
     """
 
     def end() -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # nobody may read what is said any more
+            os._exit(code)
 
     if state.end_children() or busy_threads():
         end()
