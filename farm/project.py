@@ -443,6 +443,6 @@ def find_project(start: str | os.PathLike[str]) -> str:
             return folder
     raise NoProjectError(
         f"no farm project here: neither {here} nor a folder above it has .farm/ or"
-        " farm.toml, and there is no tasks/ here. Name the project, or start one"
-        " with: farm supervise PROJECT"
+        " farm.toml, and there is no tasks/ here. Name the project, or make one"
+        " with farm init PROJECT, and start it with: farm supervise PROJECT"
     )

@@ -186,7 +186,7 @@ class Place:
             return find_project(start or os.getcwd())
         if not os.path.isdir(chosen):
             raise NoProjectError(
-                f"there is no folder {chosen}: make it, or name another"
+                f"there is no folder {chosen}: make it with farm init, or name another"
             )
         return os.path.abspath(chosen)
 
