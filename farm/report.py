@@ -212,7 +212,10 @@ class Survey:
         if moved != self._archive_moved:
             from farm import shelf  # noqa: PLC0415 - most projects have none
 
-            self._placed, self._archive_moved = shelf.placed(self.project), moved
+            # RACE: a second archive within one tick of the clock would not show.
+            settled = disk.has_settled(moved, network=self.project.network)
+            self._placed = shelf.placed(self.project)
+            self._archive_moved = moved if settled else 0
         return self._placed
 
     def recheck(self) -> None:

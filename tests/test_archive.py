@@ -17,6 +17,7 @@ from farm.journal import Entry
 from farm.ledger import Claimed, Ended, Ledger
 from farm.pair import Moved
 from farm.project import Project
+from farm.report import Survey
 from farm.results import Results
 from farm.shelf import ArchiveError, Pair
 from farm.states import Status, Why
@@ -721,3 +722,17 @@ def test_what_was_moved_and_is_the_lines_own_is_removed(project: Project) -> Non
     assert lies(project, "a") == (None, None)
     assert packed(project) == ["a"]
     assert not Path(aside).exists()
+
+
+def test_a_second_archive_within_a_tick_of_the_file_systems_clock_is_seen(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "has_settled", lambda *_, **__: False)
+    survey, seen = Survey(project), []
+    for number, task_id in enumerate(("a", "b")):
+        lay(project, task_id)
+        pack(project, task_id, now=NOW + number)
+        os.utime(project.archive, (NOW, NOW))
+        seen.append(sorted(survey.archived))
+
+    assert seen == [["a"], ["a", "b"]]
