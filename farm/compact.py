@@ -31,7 +31,7 @@ from contextlib import ExitStack, contextmanager
 import msgspec
 
 from farm import disk, journal, life, process
-from farm.errors import LedgerError
+from farm.errors import LedgerError, MountError
 from farm.flock import lock_descriptor
 from farm.journal import REBUILT, VERBS, Compacted, Entry, Head, Told
 from farm.ledger import open_lock, try_lock
@@ -61,7 +61,7 @@ def compact(project: Project, *, at_rest: bool) -> bool:
     """
     try:
         return _compact(project, at_rest=at_rest)
-    except (OSError, LedgerError):
+    except (OSError, LedgerError, MountError):
         return False
 
 

@@ -34,8 +34,6 @@ PLACES = (
     ".farm/journal/dead.jsonl",
     ".farm/journal.jsonl",
     ".farm/journal.lock",
-    f".farm/archived/{ARCHIVE[8:]}.json",
-    "archive/.restoring",
     ".farm/control/pause-nothing",
     ".farm/control/scale-h",
     ".farm/control/cancel-big",

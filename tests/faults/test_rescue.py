@@ -158,6 +158,7 @@ def test_a_rescuer_that_comes_late_spares_the_next_attempt(farm: Farm) -> None:
 
 SWEEPS = """
 import sys
+import time
 
 from farm.claim import Holder
 from farm.project import Project
