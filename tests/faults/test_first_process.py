@@ -79,6 +79,17 @@ def test_a_farm_that_is_killed_ends_its_container(farm: Farm) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
+def test_no_task_reads_a_secret_from_it(farm: Farm, verb: tuple[str, ...]) -> None:
+    farm.environ["DEMO_API_KEY"] = "a-secret-of-the-container"
+    farm.drop("a", run="tr '\\0' '\\n' < /proc/1/environ | tee shown")
+    start(farm, *verb, "--until-done").wait(50)
+    shown = (farm.root / "shown").read_text()
+
+    assert "a-secret-of-the-container" not in shown
+    assert shown == "" or "PATH=" in shown  # nothing, where we are not root in there
+
+
+@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_passed_on_once(
     farm: Farm, verb: tuple[str, ...], number: signal.Signals
