@@ -198,7 +198,9 @@ def total(every: Iterable[Usage]) -> Usage:
         turns += one.turns
         costs.append(one.cost_usd)
     cost = min(round(sum(costs), 9), MOST_COST)  # 0.1 + 0.2 is 0.3 to all who pay
-    return Usage(input_tokens, output_tokens, cached_tokens, turns, cost)
+    found = Usage(input_tokens, output_tokens, cached_tokens, turns)
+    # Left out of the file if it is the default itself: another 0.0 would not be.
+    return msgspec.structs.replace(found, cost_usd=cost) if cost else found
 
 
 def rfc3339(seconds: float) -> str:

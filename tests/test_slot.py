@@ -92,7 +92,9 @@ def test_while_everybody_stood_still_nobody_was_silent(
 ) -> None:
     monkeypatch.setattr(process, "stat", lambda _: None)
     asked: list[bool] = []
-    worker: Any = SimpleNamespace(pid=os.getpid(), terminate=lambda: asked.append(True))
+    worker: Any = SimpleNamespace(
+        pid=os.getpid(), send_signal=lambda _: asked.append(True)
+    )
     slot = Slot(0, project, Settings(heartbeat=2.0, heartbeat_timeout=60.0))
     slot.popen, slot.name = worker, life.name
     life.beat()

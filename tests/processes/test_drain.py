@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,8 @@ def stop_service(farm: Farm, signum: signal.Signals, *, tasks_first: bool) -> No
     """One signal to every process at once, as systemd and `kill` to a group send it."""
     pids = sorted(everyone(farm), reverse=tasks_first)
     for pid in pids:
-        farm.signal(pid, signum)
+        with suppress(ProcessLookupError):  # what a shell waited for has ended
+            farm.signal(pid, signum)
 
 
 ONCE = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
