@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from farm import duration
 from farm.keys import check_provider, is_url
 from farm.locate import shown
 from farm.refusal import Keys, RefusedError, explained
@@ -19,6 +20,7 @@ from farm.refusal import Keys, RefusedError, explained
 Kind = Literal["messages", "openai", "command"]
 MOST_AT_ONCE = 1000  # calls of one worker; each holds a socket and a ledger
 
+Idle = Annotated[float, Meta(ge=0)]  # seconds here
 _Words = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
@@ -66,6 +68,10 @@ class Agent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     max_turns: Annotated[
         Annotated[int, Meta(ge=1)] | None, Meta(description="Most turns it may take.")
+    ] = None
+    idle_timeout: Annotated[
+        Idle | None,
+        Meta(description="Without a sign of work for so long it is ended; 0: never."),
     ] = None
     max_cost_usd: Annotated[
         Annotated[float, Meta(gt=0)] | None, Meta(description="Most it may spend.")
@@ -115,12 +121,25 @@ def read_agent(table: object) -> Agent:
     """The agent that a table of settings describes; RefusedError if it cannot be."""
     if not isinstance(table, dict):
         raise RefusedError((), f"an agent is a table of settings, not {shown(table)}")
+    table = in_seconds(table)
     try:
         agent = msgspec.convert(table, Agent)
     except msgspec.ValidationError as error:
         raise explained(table, error, KEYS) from None
     check_agent(table)
     return agent
+
+
+def in_seconds(table: dict[str, Any]) -> dict[str, Any]:
+    """The same table with its duration as an `Agent` keeps it."""
+    said = table.get("idle_timeout")
+    if said is None:
+        return table
+    try:
+        return table | {"idle_timeout": duration.seconds(said)}
+    except ValueError as error:
+        message = f"`idle_timeout` {error}, not {shown(said)}"
+        raise RefusedError(("idle_timeout",), message) from None
 
 
 def check_agent(table: dict[str, Any]) -> None:

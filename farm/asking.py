@@ -14,6 +14,7 @@ Cancelling it (a stop, a cancel, a deadline) ends the call where it is.
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import httpx2
 import msgspec
@@ -22,6 +23,7 @@ from farm.agent import Agent
 from farm.backoff import AdaptiveBackoff
 from farm.errors import ConfigError, TaskFileError
 from farm.formats import Answer, messages, openai
+from farm.guard import IDLE
 from farm.job import Job, prompt_of
 from farm.keyring import MOST_INLINE, Later, without_key
 from farm.ledger import Using
@@ -29,8 +31,9 @@ from farm.post import Got, Question, post
 from farm.result import Asked, Error, Outcome
 from farm.scopes import Turn, want_of
 from farm.states import Why
-from farm.trouble import ERROR_KINDS, Kind, Trouble, request_id
+from farm.trouble import ERROR_KINDS, Kind, Trouble, request_id, unreachable
 from farm.value import judged
+from farm.words import duration
 
 _FORMATS = {"messages": messages, "openai": openai}
 _FIRST, _LONGEST = 0.5, 20.0  # seconds before a call that may be made again at once
@@ -85,6 +88,7 @@ class _Asking:
         self._want = want
         self._patience = _Patience()
         self._last: Trouble | None = None  # why the call before was refused
+        self._idle = job.idle_timeout(agent.idle_timeout)
         self._left = job.claim.opened.timeout  # seconds for calls; None: no limit
 
     async def turn(self) -> Turn | Outcome:
@@ -108,9 +112,9 @@ class _Asking:
         """How the attempt ended with this call; None if another is to be made."""
         opened, ledger = self._job.claim.opened, self._job.claim.hold.ledger
         ledger.append(Using(opened.token, turn.key.id))
-        got = await self._post(_question(self._agent, turn, prompt))
-        if got is None:
-            return _timed_out(opened.timeout, turn)
+        got = await self._post(_question(self._agent, turn, prompt, self._idle), turn)
+        if isinstance(got, Outcome):
+            return got
         if isinstance(got.answer, Answer):
             self._ring.succeeded(turn, got.headers, time.time())
             return _answered(self._agent, turn, got.answer, got)
@@ -125,19 +129,35 @@ class _Asking:
             return await self._pause(trouble)
         return None  # the key rests: the next turn is another's
 
-    async def _post(self, question: Question) -> Got | None:
-        """What came; None if the task's time was over before."""
+    async def _post(self, question: Question, turn: Turn) -> Got | Outcome:
+        """What came; or how the attempt ended whose time was over before."""
         began, limit = time.monotonic(), asyncio.timeout(self._left)
+        silence = asyncio.timeout(self._idle)
         try:
-            async with limit:
-                return await post(self._http, question)
+            async with limit, silence:
+                return await post(self._http, question, self._put_off_of(silence))
         except TimeoutError:
+            if silence.expired():
+                return self._silent(turn)
             if not limit.expired():  # the machine's, which is an OSError
                 raise
-            return None
+            return _timed_out(self._job.claim.opened.timeout, turn)
         finally:
             if self._left is not None:
                 self._left -= time.monotonic() - began
+
+    def _put_off_of(self, silence: asyncio.Timeout) -> Callable[[], None]:
+        """What each sign of work does."""
+        idle, clock = self._idle, asyncio.get_running_loop().time
+        return lambda: silence.reschedule(clock() + idle) if idle else None
+
+    def _silent(self, turn: Turn) -> Outcome:
+        """Nothing came for too long; others learn that its endpoint is in trouble."""
+        message = f"no sign of work for {duration(self._idle or 0.0)} (`idle_timeout`)"
+        trouble = self._ring.blame(turn, unreachable(f"{turn.base_url}: {message}"))
+        self._ring.refused(turn, trouble, time.time())
+        asked = Asked(turn.model, turn.key.id)
+        return Outcome(Why.TIMED_OUT, error=Error(IDLE, message), asked=asked)
 
     async def _pause(self, trouble: Trouble) -> Outcome | None:
         again = time.time() + self._patience.pause()
@@ -151,7 +171,7 @@ async def _sleep_until(at: float) -> None:
     await asyncio.sleep(max(0.0, at - time.time()))
 
 
-def _question(agent: Agent, turn: Turn, prompt: str) -> Question:
+def _question(agent: Agent, turn: Turn, prompt: str, idle: float | None) -> Question:
     return Question(
         format=_FORMATS[agent.kind],
         agent=agent,
@@ -159,6 +179,7 @@ def _question(agent: Agent, turn: Turn, prompt: str) -> Question:
         secret=turn.key.secret,
         model=turn.model or "",
         prompt=prompt,
+        idle=idle,
     )
 
 

@@ -19,21 +19,23 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from farm import disk
+from farm import disk, middle
+from farm.config import LEAST_OUTPUT
+from farm.errors import FULL
 from farm.project import Project
 
 if TYPE_CHECKING:
     from farm.redact import Redactor
 
 CANCELLED_IN = "cancelled in "  #: then a token: first line of stacks left by a cancel
+ENDED_IN = "ended in "  #: then a token, a reason and a sentence: the same for others
 _SUFFIXES = {1: "out", 2: "err"}
 _NAMES = {1: "stdout", 2: "stderr"}
 _HIDDEN = ".secret"  # of files that earlier versions left
-_CHUNK = 1 << 16  # bytes
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -79,9 +81,26 @@ class Capture:
             os.close(hidden)
             self._point(fd)
 
-    def leave_stacks(self, token: str) -> None:
-        """Write down, before we end, where all threads are; it was this attempt's."""
-        os.write(self.stacks, f"{CANCELLED_IN}{token}\n".encode())
+    @contextmanager
+    def opened(self) -> Iterator[list[int]]:
+        """Descriptors of what was printed so far: stdout, stderr.
+
+        Not 1 and 2: a callable may have pointed its stdout at a file of its own.
+        """
+        if self._hidden:
+            fds = [os.dup(self._hidden[fd]) for fd in _SUFFIXES]
+            try:
+                yield fds
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            return
+        with disk.opened_to_cut(self._paths.values()) as logs:
+            yield logs
+
+    def leave_stacks(self, headline: str) -> None:
+        """Write down, before we end, which attempt it was, and where all threads are."""
+        os.write(self.stacks, f"{headline}\n".encode())
         faulthandler.dump_traceback(file=self.stacks)
 
     def _point(self, fd: int) -> None:
@@ -104,10 +123,15 @@ class Capture:
         sys.stdin = self._stdin
 
     def take(
-        self, log: Callable[[str], str], redactor: "Redactor | None" = None
+        self,
+        log: Callable[[str], str],
+        most: int,
+        redactor: "Redactor | None" = None,
     ) -> dict[int, str]:
         """Move what was printed to `log("out")`, `log("err")`; the paths by descriptor.
 
+        Of more than `most` bytes the middle is freed, and on a disk that it has filled
+        nearly all of it: then others go on.
         None for one to which nothing was printed. Secrets are taken out on the way.
         OSError if the disk does not take it. It is dropped then, for it must not
         look as if the next task had printed it.
@@ -115,8 +139,11 @@ class Capture:
         taken = {}
         try:
             self._read_nothing()
+            sizes = {fd: self._mend_in_room(fd) for fd in _SUFFIXES}
+            if sum(sizes.values()) > most:
+                self._cut_to(most)
             for fd, suffix in _SUFFIXES.items():
-                if self._mend(fd) > 0:
+                if sizes[fd] > 0:
                     taken[fd] = log(suffix)
                     self._move(fd, taken[fd], redactor)
         except OSError:
@@ -158,6 +185,23 @@ class Capture:
                 os.ftruncate(fd, 0)
         finally:
             os.close(null)
+
+    def _mend_in_room(self, fd: int) -> int:
+        """The same, also where it has filled the disk itself."""
+        try:
+            return self._mend(fd)
+        except OSError as error:
+            if error.errno not in FULL or not self._cut_to(LEAST_OUTPUT):
+                raise
+        return self._mend(fd)
+
+    def _cut_to(self, most: int) -> bool:
+        """Free the middle of what was printed; whether there was so much."""
+        with self.opened() as logs:
+            too_much = sum(map(middle.taken, logs)) > most
+            if too_much:
+                middle.cut_to(logs, most)
+        return too_much
 
     def _mend(self, fd: int) -> int:
         """Flush a stream, which a callable may have replaced or closed; its bytes."""
@@ -203,14 +247,17 @@ class Capture:
 
 def clean_copy(raw: int, path: str, aside: str, redactor: "Redactor") -> None:
     """Put under `path` what is in the open file `raw`, without secrets."""
-    stream, offset = redactor.stream(), 0
+    stream = redactor.stream()
     try:
         disk.unlink(aside)
         copy = os.open(aside, _FLAGS | os.O_EXCL, disk.FILE_MODE)
         try:
-            while chunk := os.pread(raw, _CHUNK, offset):
-                offset += len(chunk)
-                disk.write_all(copy, stream.feed(chunk))
+            for piece in middle.pieces(raw):
+                if isinstance(piece, int):  # the same is left out of the copy
+                    disk.write_all(copy, stream.close())
+                    os.ftruncate(copy, os.fstat(copy).st_size + piece)
+                else:
+                    disk.write_all(copy, stream.feed(piece))
             disk.write_all(copy, stream.close())
         finally:
             os.close(copy)

@@ -21,7 +21,7 @@ from typing import Self
 import msgspec
 
 from farm import disk, life, process, register
-from farm.capture import CANCELLED_IN, inherit
+from farm.capture import CANCELLED_IN, ENDED_IN, inherit
 from farm.config import Settings
 from farm.control import Control
 from farm.errors import TaskFileError
@@ -40,7 +40,7 @@ from farm.ledger import (
 from farm.look import Look
 from farm.process import Identity, Mark
 from farm.project import Project, Signature, signature_of
-from farm.result import CANCELLED, COUNTED, Error, Head
+from farm.result import CANCELLED, COUNTED, Error, Head, bounded
 from farm.retry import Finish, Policy, Wait, next_step
 from farm.states import Status, Why
 from farm.task import Task
@@ -248,12 +248,14 @@ def vanished(project: Project, past: Past, now: float) -> Ended:
     """
     owner = past.claimed
     stacks = _left_stacks(project.aside_path(owner.holder, "stacks"))
-    by_cancel = stacks.startswith(CANCELLED_IN)
+    by_heart = stacks.startswith((CANCELLED_IN, ENDED_IN))
     ours = stacks.startswith(f"{CANCELLED_IN}{owner.token}\n")
     if ours or Control(project).read().cancels_run(owner.task, owner.token):
         why = Why.CANCELLED
         error = msgspec.structs.replace(CANCELLED, traceback=stacks or None)
-    elif stacks and not by_cancel and owner.timeout is not None:
+    elif stacks.startswith(f"{ENDED_IN}{owner.token} "):
+        why, error = _left_verdict(stacks)
+    elif stacks and not by_heart and owner.timeout is not None:
         why, message = Why.TIMED_OUT, f"timed out after {owner.timeout:g} s, stuck in C"
         error = Error("timeout", message, traceback=stacks)
     else:
@@ -268,10 +270,18 @@ def vanished(project: Project, past: Past, now: float) -> Ended:
         why=why,
         counted=why in COUNTED,
         finished=now,
-        error=error,
+        error=bounded(error),
         stdout_path=relative.get(1),
         stderr_path=relative.get(2),
     )
+
+
+def _left_verdict(stacks: str) -> tuple[Why, Error]:
+    """Why a worker ended a callable that was stuck, and itself with it."""
+    _token, why, message = stacks.partition("\n")[0][len(ENDED_IN) :].split(" ", 2)
+    if why == Why.TIMED_OUT:
+        return Why.TIMED_OUT, Error("idle", message, traceback=stacks)
+    return Why.FAILED, Error("output", message, traceback=stacks)
 
 
 def _left_stacks(path: str) -> str:

@@ -13,25 +13,28 @@ runner's business.
 """
 
 import errno
+import math
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
-from farm import disk, process, program
+from farm import disk, middle, process, program
 from farm.child import Child, Command, Exit
 from farm.errors import MACHINE
+from farm.guard import Computed, Guard, Limits, Printed, Signs
 from farm.job import Job, drained
 from farm.ledger import Child as ChildLine
 from farm.result import CANCELLED, Error, Outcome
 from farm.states import Why
 from farm.stop import ENDING
 
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_LOG_FLAGS = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _OURS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not block us
 _KILLED = 128 + 9  # how a shell passes on that its command was killed
 _ENDING_NAMES = {number.name for number in ENDING}
@@ -50,6 +53,9 @@ class Plan(msgspec.Struct, frozen=True):
     stdin: int | None = None  #: a descriptor; None for an empty one
     signals: tuple[int, ...] = (signal.SIGTERM,)  #: ask it to end, one after the other
     secrets: tuple[str, ...] = ()  #: what is in `env` and must not be in a log
+    idle: float | None = None  #: seconds without a sign of work; None: any time
+    #: those in its stdout, of a leader that began so (ticks); None: all that it does
+    signs: Callable[[int, int], Signs] | None = None
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -64,6 +70,7 @@ class Ended(msgspec.Struct, frozen=True):
     error: Error | None
     stdout: str | None
     stderr: str | None
+    lingered: bool = False  #: it had said that all was done, and was ended
 
 
 def execute(job: Job, plan: Plan) -> Ended:
@@ -73,10 +80,11 @@ def execute(job: Job, plan: Plan) -> Ended:
     try:
         fds.append(_open_log(paths[0]))
         fds.append(_open_log(paths[1]))
-        why, exit_, error = _printing(job, plan, fds)
+        ended = _printing(job, plan, fds)
     finally:
-        printed = _close_logs(paths, fds)
-    return Ended(why, exit_, error, *printed)
+        job.quiet.over()
+        printed = _close_logs(paths, fds, job.most_output)
+    return msgspec.structs.replace(ended, stdout=printed[0], stderr=printed[1])
 
 
 def not_started(job: Job, name: str, error: OSError | ValueError) -> Outcome:
@@ -116,11 +124,13 @@ def _open_log(path: str) -> int:
     return os.open(path, _LOG_FLAGS | _OURS, disk.FILE_MODE)
 
 
-def _close_logs(paths: list[str], fds: list[int]) -> list[str | None]:
+def _close_logs(paths: list[str], fds: list[int], most: int) -> list[str | None]:
     """The paths of those that hold something; the others are removed."""
     kept: list[str | None] = []
-    for path, fd in zip(paths, fds, strict=False):  # opening the second may fail
-        size = os.fstat(fd).st_size
+    sizes = [os.fstat(fd).st_size for fd in fds]
+    if sum(sizes) > most:
+        middle.cut_to(fds, most)
+    for path, fd, size in zip(paths, fds, sizes, strict=False):  # the second may fail
         os.close(fd)
         if size == 0:
             with suppress(OSError):  # this only tidies up: what ran has run
@@ -129,44 +139,42 @@ def _close_logs(paths: list[str], fds: list[int]) -> list[str | None]:
     return kept
 
 
-def _printing(job: Job, plan: Plan, logs: list[int]) -> tuple[Why, Exit, Error | None]:
+def _printing(job: Job, plan: Plan, logs: list[int]) -> Ended:
     """Into the logs; through a pump if there are secrets to keep out of them."""
     if not plan.secrets:
-        return _execute(job, plan, *logs)
+        return _execute(job, plan, logs, logs)
     from farm.pump import Pump  # noqa: PLC0415 - most commands have no secrets
     from farm.redact import Redactor  # noqa: PLC0415 - as above
 
     with Pump(logs, Redactor(plan.secrets)) as pump:
-        return _execute(job, plan, *pump.ends)
+        return _execute(job, plan, logs, pump.ends)
 
 
 # -- its life --------------------------------------------------------------------
 
 
-def _execute(
-    job: Job, plan: Plan, stdout: int, stderr: int
-) -> tuple[Why, Exit, Error | None]:
+def _execute(job: Job, plan: Plan, logs: list[int], ends: list[int]) -> Ended:
     ledger = job.claim.hold.ledger
     command = Command(
-        plan.argv, plan.cwd, plan.env, stdout, stderr, ledger.fd, plan.stdin
+        plan.argv, plan.cwd, plan.env, ends[0], ends[1], ledger.fd, plan.stdin
     )
     started = time.monotonic()
     oom_kills = _oom_kills_within(int(started))
     child = _started(command)
     try:
         ledger.append(ChildLine(job.claim.opened.token, child.group, child.ticks))
-        why = _wait(job, child, started)
-        if why is not Why.SUCCEEDED:
+        end = _wait(job, child, started, _Watch(job, plan, logs, child))
+        if end is not _BY_ITSELF:
             _ask_to_end(job, child, plan.signals)
     finally:
         ended = child.end(job.stop.bell)
-    if why is Why.SUCCEEDED and _shared_our_stop(job, ended):
-        why = Why.DRAINED
+    if end is _BY_ITSELF and _shared_our_stop(job, ended):
+        end = _End(Why.DRAINED)
     killed = ended.signal == "SIGKILL" or ended.code == _KILLED
     out_of_memory = killed and process.oom_kills() > oom_kills
     if killed:
         _oom_kills_within.cache_clear()  # the next must not be taken for it
-    return _judged(job, why, ended, out_of_memory=out_of_memory)
+    return _judged(job, end, ended, out_of_memory=out_of_memory)
 
 
 def _started(command: Command) -> Child:
@@ -193,19 +201,84 @@ def _oom_kills_within(_second: int) -> int:
     return process.oom_kills()
 
 
-def _wait(job: Job, child: Child, started: float) -> Why:
+class _End(NamedTuple):
+    """Why nobody waits for a command any more."""
+
+    why: Why
+    error: Error | None = None
+    lingers: bool = False  #: all has been done, and it has not ended
+
+
+_BY_ITSELF = _End(Why.SUCCEEDED)
+_LINGERS = _End(Why.SUCCEEDED, lingers=True)
+
+
+class _Watch:
+    """A running command's guard, from its first heartbeat on: most end before it."""
+
+    def __init__(self, job: Job, plan: Plan, logs: list[int], child: Child) -> None:
+        self._job = job
+        self._child = child
+        self._plan = plan
+        self._logs = logs
+        self._guard: Guard | None = None
+        self._final_at: float | None = None
+        self.due = time.monotonic() + job.settings.heartbeat  #: for the next look
+
+    def look(self, now: float) -> _End | None:
+        """Why it must end; None if it may go on."""
+        if now < self.due:
+            return None
+        self.due = now + self._job.settings.heartbeat
+        guard = self._guard = self._guard or self._begun(now)
+        verdict = guard.look(now)
+        self._job.quiet.note(guard, time.time())
+        if guard.is_final:
+            return self._linger(now)
+        self._final_at = None
+        return _End(verdict.why, verdict.error) if verdict else None
+
+    def _linger(self, now: float) -> _End | None:
+        """All has been done: for a grace it may still tidy up."""
+        if self._final_at is None:
+            self._final_at = now
+        over = self._final_at + self._job.settings.grace
+        self.due = min(self.due, over)
+        return _LINGERS if now >= over else None
+
+    def has_done_all(self) -> bool:
+        """Whether it said so, perhaps in this moment."""
+        self.due = -math.inf
+        return self.look(time.monotonic()) is _LINGERS or self._final_at is not None
+
+    def _begun(self, now: float) -> Guard:
+        job, plan = self._job, self._plan
+        limits = Limits(job.most_output, plan.idle, job.settings.heartbeat)
+        if plan.signs is not None:
+            signs = plan.signs(self._logs[0], self._child.ticks)
+        else:
+            computed = Computed(job.claim.opened.token)
+            signs = Printed(self._logs, job.scratch.progress, computed)
+        return Guard(limits, self._logs, signs, now - job.settings.heartbeat)
+
+
+def _wait(job: Job, child: Child, started: float, watch: _Watch) -> _End:
     """Until it has ended by itself or must end; says which."""
     timeout = job.claim.opened.timeout
+    deadline = math.inf if timeout is None else started + timeout
     while True:
-        left = None if timeout is None else started + timeout - time.monotonic()
-        if child.wait(job.stop.bell, left):
-            return Why.SUCCEEDED
+        pause = min(watch.due, deadline) - time.monotonic()
+        if child.wait(job.stop.bell, max(0.0, pause)):
+            return _BY_ITSELF
         if job.cancelled:
-            return Why.CANCELLED
+            return _End(Why.CANCELLED)
         if job.stop.now:
-            return Why.DRAINED
-        if left is not None and time.monotonic() >= started + (timeout or 0.0):
-            return Why.TIMED_OUT
+            return _End(Why.DRAINED)
+        now = time.monotonic()
+        if (end := watch.look(now)) is not None:
+            return end
+        if now >= deadline:
+            return _LINGERS if watch.has_done_all() else _End(Why.TIMED_OUT)
 
 
 def _ask_to_end(job: Job, child: Child, signals: tuple[int, ...]) -> None:
@@ -233,19 +306,20 @@ def _shared_our_stop(job: Job, ended: Exit) -> bool:
     return job.stop.soon
 
 
-def _judged(
-    job: Job, why: Why, ended: Exit, *, out_of_memory: bool
-) -> tuple[Why, Exit, Error | None]:
-    error = None
+def _judged(job: Job, end: _End, exit_: Exit, *, out_of_memory: bool) -> Ended:
+    why, error = end.why, end.error
     if why is Why.DRAINED:
         error = drained(job)
     elif why is Why.CANCELLED:
         error = CANCELLED
     elif why is Why.TIMED_OUT:
-        error = Error("timeout", f"timed out after {job.claim.opened.timeout:g} s")
+        timeout = job.claim.opened.timeout
+        error = error or Error("timeout", f"timed out after {timeout:g} s")
+    elif end is not _BY_ITSELF:
+        pass  # it is known why
     elif out_of_memory:
         message = "out of memory: the kernel ended it (SIGKILL)"
         why, error = Why.FAILED, Error("memory", message)
-    elif ended.signal is not None:
-        why, error = Why.FAILED, Error("signal", f"killed by {ended.signal}")
-    return why, ended, error
+    elif exit_.signal is not None:
+        why, error = Why.FAILED, Error("signal", f"killed by {exit_.signal}")
+    return Ended(why, exit_, error, None, None, lingered=end.lingers)

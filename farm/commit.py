@@ -22,18 +22,22 @@ import msgspec
 
 from farm import control, disk, register
 from farm.claim import Claim, Exhausted, Hold, Holder
-from farm.config import Settings
+from farm.config import LEAST_OUTPUT, Settings
 from farm.journal import Entry
 from farm.ledger import Ended, Final, Past, endings
 from farm.project import Project
 from farm.result import (
+    MOST_SAID,
     VERSION,
     Attempt,
     Error,
     Outcome,
     Result,
     Usage,
+    bounded,
+    brief,
     encode,
+    ends_of,
     posix,
     rfc3339,
     usage_of,
@@ -79,7 +83,7 @@ class Ending(msgspec.Struct, frozen=True):
             status=self.status,
             attempt=self.attempt,
             duration=round(self.duration, 6),
-            message=self.error.message if self.error else "",
+            message=ends_of(self.error.message, MOST_SAID) if self.error else "",
             file=self.file,
             usage=self.usage,
         )
@@ -99,6 +103,7 @@ def finish(desk: Desk, claim: Claim, outcome: Outcome, now: float) -> Ending:
     An attempt that does not count (drained, the machine's fault) is noted, too.
     Who tries again gives the same outcome and the same `now`.
     """
+    outcome = msgspec.structs.replace(outcome, error=bounded(outcome.error))
     ended = _ended(desk, claim, outcome, now)
     attempts = [*endings(claim.past), ended]
     step = next_step(attempts, claim.policy, now)
@@ -130,7 +135,7 @@ def conclude(
         attempts=attempts,
         stdout="",
         stderr="",
-        error=error,
+        error=bounded(error),
     )
     return _commit(desk, held, result, None)
 
@@ -167,7 +172,7 @@ def exhaust(desk: Desk, taken: Exhausted) -> Ending:
         stderr="",
         stdout_path=last.stdout_path,
         stderr_path=last.stderr_path,
-        error=error,
+        error=bounded(error),
     )
     return _commit(desk, taken.hold, result, None)
 
@@ -217,7 +222,7 @@ def attempt_of(past: Past) -> Attempt:
         host=opened.who.host,
         exit_code=ended.exit_code,
         signal=ended.signal,
-        error=ended.error,
+        error=brief(ended.error),
         stdout_path=ended.stdout_path,
         stderr_path=ended.stderr_path,
         asked=ended.asked,
@@ -228,6 +233,7 @@ def attempt_of(past: Past) -> Attempt:
 class _Text(msgspec.Struct, frozen=True):
     inline: str = ""
     path: str | None = None
+    left_out: int = 0
 
 
 def _text(desk: Desk, path: str | None) -> _Text:
@@ -237,8 +243,9 @@ def _text(desk: Desk, path: str | None) -> _Text:
     most = min(desk.settings.inline_output, MOST_INLINE)
     raw, size = disk.read_tail(path, most)
     text = raw.decode(errors="replace")
-    whole = size <= most and text.encode() == raw
-    return _Text(text, None if whole else desk.project.relative(path))
+    left_out = disk.left_out(path) if size > LEAST_OUTPUT else 0
+    whole = size <= most and not left_out and text.encode() == raw
+    return _Text(text, None if whole else desk.project.relative(path), left_out)
 
 
 def _result(
@@ -246,7 +253,11 @@ def _result(
 ) -> Result:
     opened = claim.opened
     out, err = _text(desk, outcome.stdout), _text(desk, outcome.stderr)
-    last = msgspec.structs.replace(ended, stdout_path=out.path, stderr_path=err.path)
+    # The traceback is the result's own; it has it once.
+    error = ended.error and msgspec.structs.replace(ended.error, traceback=None)
+    last = msgspec.structs.replace(
+        ended, error=error, stdout_path=out.path, stderr_path=err.path
+    )
     attempts = [*map(attempt_of, claim.past), attempt_of(Past(opened, last))]
     attempt = attempts[-1]
     return Result(
@@ -270,6 +281,8 @@ def _result(
         stderr=err.inline,
         stdout_path=out.path,
         stderr_path=err.path,
+        stdout_left_out=out.left_out,
+        stderr_left_out=err.left_out,
         error=outcome.error,
         token=opened.token,
     )

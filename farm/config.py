@@ -29,6 +29,11 @@ from farm.refusal import RefusedError
 from farm.tomlfile import FilePath, TomlFile
 from farm.trust import Trust, counts
 
+LEAST_OUTPUT = 128 * 1024  #: bytes; less than that is never dropped
+PROMPTS_IDLE = (
+    600.0  #: seconds after which a prompt is ended that shows no sign of work
+)
+
 #: What the processes that farm starts find in their environment, and what it is.
 CHILD_VARIABLES = {
     "FARM_TASK_ID": "the task's id",
@@ -55,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True):
     heartbeat_timeout: float = 60.0  #: seconds, more than twice `heartbeat`
     durability: Durability = "auto"
     inline_output: int = 16 * 1024  #: bytes
+    max_output: int = 1024**3  #: bytes
+    idle_timeout: float | None = None  #: seconds; None: `PROMPTS_IDLE` for prompts
     trust: Trust = False  #: or the projects' paths; see `farm.trust.allows`
     default_agent: str | None = None
     logs_keep: float = 30 * 86_400.0  #: seconds
@@ -62,6 +69,11 @@ class Settings(msgspec.Struct, frozen=True):
     hooks_on_failure: Hook | None = None
     hooks_on_done: Hook | None = None
     agents: Mapping[str, Agent] = {}
+
+    def most_output(self, asked: int | None) -> int:
+        """How many bytes an attempt may print whose task says this."""
+        most = self.max_output if asked is None else asked
+        return max(LEAST_OUTPUT, min(most, self.logs_max_total))
 
     def agent(self, asked: str | Agent | None) -> Agent:
         """Who answers a prompt whose task says this; ConfigError if nobody does."""
@@ -121,6 +133,8 @@ SETTINGS_HELP = {
         Help("heartbeat_timeout", "60s", "without a sign of life it is replaced"),
         Help("durability", "auto", "which results are synced: auto, always, never"),
         Help("inline_output", "16 KiB", "longer output stays in `.farm/logs/`"),
+        Help("max_output", "1 GiB", "beyond it the middle of output is dropped"),
+        Help("idle_timeout", "10m for prompts", "no sign of work: ended"),
         Help("trust", "false", "run tasks that other users could have written"),
         Help("default_agent", "none", "who answers prompts"),
         Help("logs.keep", "30d", "older logs of ended tasks are removed"),

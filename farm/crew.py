@@ -18,6 +18,7 @@ from farm.life import LifeLock, LifeRecord, Owner
 from farm.project import Project
 from farm.result import rfc3339
 from farm.singleton import supervisors
+from farm.words import duration
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -31,6 +32,16 @@ class Running(msgspec.Struct, frozen=True):
     progress: float | None = None  #: 0.0 to 1.0
     message: str = ""
     left_s: float | None = None  #: seconds; None if nobody can know
+    quiet_s: float | None = None  #: seconds without a sign of work, if it is long
+    last: str = ""  #: what it said then
+
+    @property
+    def silence(self) -> str:
+        """`no output for 4 min 3 s, last: Reconnecting... 2/5`; nothing if it works."""
+        if self.quiet_s is None:
+            return ""
+        last = f", last: {self.last}" if self.last else ""
+        return f"no output for {duration(self.quiet_s)}{last}"
 
 
 class WorkerView(msgspec.Struct, frozen=True):
@@ -103,6 +114,8 @@ def _running(project: Project, past: Past, now: float) -> Running:
     with suppress(OSError):  # a task may have made of its file what it likes
         raw, _ = disk.read_tail(project.aside_path(opened.holder, "progress"), 4096)
     share, message = parse_progress(raw.decode(errors="replace"))
+    health = read_health(project, opened.holder)
+    is_quiet = health is not None and health.task == opened.task and health.quiet_since
     return Running(
         id=opened.task,
         worker=opened.holder,
@@ -111,6 +124,8 @@ def _running(project: Project, past: Past, now: float) -> Running:
         elapsed_s=round(max(0.0, now - opened.acquired_at), 3),
         progress=share,
         message=message,
+        quiet_s=max(0.0, now - health.quiet_since) if health and is_quiet else None,
+        last=health.last_said if health and is_quiet else "",
     )
 
 

@@ -19,12 +19,14 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import msgspec
 import orjson
+
+from farm import middle
 
 MOST = 128 << 20  #: bytes of a file that is read as a whole: a result, a ledger
 SMALL = 1 << 16  #: bytes of an order, a life file and such
@@ -39,6 +41,7 @@ _GRAINS_NS = (100_000_000, 10_000_000, 1_000_000, 100_000)  # parts of a second
 _SECOND_NS = 1_000_000_000
 _LEAST_ROOM = 1 << 12  # bytes; what most file systems give out at once
 _OWN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+MOST_LOG = 4 << 20  #: bytes of a log of farm's own; then the next one begins
 FILE_MODE = 0o600  # a result may hold what its task printed: the owner's business
 FOLDER_MODE = 0o700
 SHOWN_MODE = 0o755  # of folders for people; under umask 0, too, only ours to write
@@ -138,12 +141,46 @@ def read_tail(path: str | os.PathLike[str], limit: int) -> tuple[bytes, int]:
     except FileNotFoundError:
         return b"", 0
     try:
-        now = os.fstat(fd)
-        if not stat.S_ISREG(now.st_mode):
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             return b"", 0  # nobody's output
-        return os.pread(fd, limit, max(0, now.st_size - limit)), now.st_size
+        return tail_of(fd, limit)
     finally:
         os.close(fd)
+
+
+def left_out(path: str) -> int:
+    """How many bytes of a log's middle were freed; 0 if it is gone, or is no log."""
+    try:
+        fd = open_regular(path)
+    except OSError:
+        return 0
+    try:
+        return middle.left_out(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def opened_to_cut(paths: Iterable[str]) -> Iterator[list[int]]:
+    """Descriptors of logs of ours, to look at them and to free their middles."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fds: list[int] = []
+    try:
+        fds.extend(os.open(path, flags) for path in paths)
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def tail_of(fd: int, limit: int) -> tuple[bytes, int]:
+    """The same of an open file; nothing that lies before a hole (`farm.middle`)."""
+    size = os.fstat(fd).st_size
+    start = max(0, size - limit)
+    raw = os.pread(fd, limit, start)
+    if b"\0" in raw:  # what was freed reads as NUL
+        raw = raw[max(0, middle.last_part(fd, size, start) - start) :]
+    return raw, size
 
 
 def open_regular(path: str) -> int:
@@ -172,10 +209,40 @@ def check_regular(fd: int) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file")
 
 
-def open_to_append(path: str) -> int:
-    """A file of ours that grows, made if it is not there; never through a link."""
+def open_to_append(path: str, most: int | None = None) -> int:
+    """A file of ours that grows, made if it is not there; never through a link.
+
+    One of more than `most` bytes is called `<path>.1` from now on, and a new one begins.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    if most is not None and _is_larger(path, most):
+        # RACE: another may do so in this moment; then the older part is lost.
+        move(path, f"{path}.1")
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+
+
+def set_aside(path: str, most: int) -> None:
+    """The same while somebody has it open to append: what is in it is copied, and cut.
+
+    What is written in between is lost. OSError if there is no room for the copy; it is
+    cut all the same.
+    """
+    if not _is_larger(path, most):
+        return
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(path, flags)
+    try:
+        replace(f"{path}.1", tail_of(fd, 2 * most)[0], f"{path}.new")
+    finally:
+        os.ftruncate(fd, 0)
+        os.close(fd)
+
+
+def _is_larger(path: str, most: int) -> bool:
+    try:
+        return os.stat(path, follow_symlinks=False).st_size > most
+    except FileNotFoundError:
+        return False
 
 
 def write_all(fd: int, data: bytes) -> None:

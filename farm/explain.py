@@ -21,7 +21,7 @@ from farm.needs import Needs
 from farm.pattern import matches
 from farm.project import Project
 from farm.report import Survey
-from farm.result import VERSION, Attempt, posix, reason
+from farm.result import MOST_SAID, VERSION, Attempt, ends_of, posix, reason
 from farm.skipped import Causes
 from farm.states import State, Status
 from farm.task import Task
@@ -132,7 +132,7 @@ def attempt_words(attempt: Attempt) -> str:
     text = f"attempt {attempt.attempt} {attempt.why.replace('_', ' ')} after {took}"
     text += f" on {attempt.worker}"
     if attempt.error is not None:
-        text += f": {attempt.error.message}"
+        text += f": {ends_of(attempt.error.message, MOST_SAID)}"
     return text if attempt.counted or attempt.error is None else f"{text} (not counted)"
 
 
@@ -146,6 +146,7 @@ def _running(
     opened = past.open.claimed
     why = [
         f"it runs for {duration(running.elapsed_s)}, attempt {running.attempt}",
+        *([running.silence] if running.silence else ()),
         unlock.held_by(survey.project, opened),
         *(f"{w.name}: {w.health}" for w in survey.workers if w.name == opened.holder),
         *map(attempt_words, past.ended),
@@ -183,7 +184,7 @@ def _open(survey: Survey, past: History, now: float) -> Explanation:
     if refused:
         follows = "it ends as invalid, unless its file changes before that"
     if doom is not None:
-        why = [doom.error.message]
+        why = [ends_of(doom.error.message, MOST_SAID)]
         follows = f"the next free worker writes that down: {doom.status.words}"
     if locked := [] if past.alive else _locked(project, task_id):
         why, follows = [*why, *locked], "it starts when its lock is free"

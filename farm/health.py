@@ -147,6 +147,10 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     tasks_ended: int = 0
     consecutive_failures: int = 0
     last_error_type: str | None = None
+    quiet_since: float = (
+        0.0  #: POSIX seconds; that task has shown no sign of work since
+    )
+    last_said: str = ""  #: what it said last, while it is quiet
     died: str | None = None  #: written by the supervisor that reaped it
 
 

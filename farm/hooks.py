@@ -28,6 +28,7 @@ from farm.readers import Hook
 from farm.states import FAILURES, Status
 
 LONGEST = 60.0  # seconds; then a hook is killed
+_LOOK = 1.0  # seconds between two looks at what a hook has printed
 _PAUSE = 0.05  # seconds between two looks whether it has become urgent
 
 
@@ -126,16 +127,28 @@ class Hooks:
         if running is None:
             return ""  # it is among those that were said not to have run
         try:
-            code = running.wait(LONGEST)
+            code = self._wait(running)
         except subprocess.TimeoutExpired:
             self._kill()
             running.wait()
             return f"took longer than {LONGEST:g} s and was killed"
         return f"ended with code {code}" if code else ""
 
+    def _wait(self, running: "subprocess.Popen[bytes]") -> int:
+        """Its code; meanwhile what it prints is kept within bounds."""
+        until = time.monotonic() + LONGEST
+        while True:
+            try:
+                return running.wait(min(_LOOK, max(0.0, until - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= until:
+                    raise
+                with suppress(OSError):  # no room for it: it is cut off
+                    disk.set_aside(self._project.hooks_log_path(), disk.MOST_LOG)
+
     def _start(self, argv: list[str]) -> "subprocess.Popen[bytes] | None":
         """Start one, unless all were given up meanwhile."""
-        log = disk.open_to_append(self._project.hooks_log_path())
+        log = disk.open_to_append(self._project.hooks_log_path(), disk.MOST_LOG)
         try:
             with self._lock, process.starting:
                 if self._given_up:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from farm import disk, process, shield
+from farm.called import Called
 from farm.capture import Capture
 from farm.claim import Claim
-from farm.config import Settings
+from farm.config import PROMPTS_IDLE, Settings
 from farm.errors import MACHINE, TaskFileError
+from farm.guard import Limits, Quiet
 from farm.keys import in_files
 from farm.process import Mark
 from farm.process_state import ProcessState
@@ -137,6 +139,7 @@ class Job(msgspec.Struct, frozen=True):
     capture: Capture
     state: ProcessState
     worker: str
+    quiet: Quiet  #: whether it shows signs of work, for people
     ring: "Keyring | None" = None  #: of a task that may need a key
 
     @property
@@ -144,6 +147,28 @@ class Job(msgspec.Struct, frozen=True):
         """The ring of a task that may need a key."""
         assert self.ring is not None, "who may need one has it"  # noqa: S101 - for mypy
         return self.ring
+
+    @property
+    def most_output(self) -> int:
+        """How many bytes this attempt may print."""
+        return self.settings.most_output(self.claim.task.max_output)
+
+    def idle_timeout(self, of_agent: float | None = None) -> float | None:
+        """For how long it may show no sign of work; None for as long as it likes."""
+        usual = PROMPTS_IDLE if self.claim.task.kind == "prompt" else None
+        task, settings = self.claim.task.idle_timeout, self.settings.idle_timeout
+        said = (one for one in (task, of_agent, settings, usual) if one is not None)
+        return next(said, None) or None
+
+    def limits(self, of_agent: float | None = None) -> Limits:
+        """What this attempt may do while it runs."""
+        idle = self.idle_timeout(of_agent)
+        return Limits(self.most_output, idle, self.settings.heartbeat)
+
+    def as_called(self) -> Called:
+        """What the heart must know of a callable."""
+        token = self.claim.opened.token
+        return Called(token, self.limits(), self.scratch.progress)
 
     @property
     def cancelled(self) -> bool:

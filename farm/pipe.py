@@ -25,8 +25,9 @@ from farm.claim import Claim, Exhausted, Reason, Refused
 from farm.commit import End, Ending
 from farm.config import Settings
 from farm.errors import FULL, ConfigError, LedgerError
+from farm.guard import OUTPUT, drained, filled
 from farm.job import Job, end_everything
-from farm.result import Error, Outcome
+from farm.result import Error, Outcome, reason
 from farm.standing import Doomed, Ready
 from farm.states import Status, Why
 from farm.worker import Worker
@@ -162,8 +163,9 @@ def unexpected(error: Exception) -> Outcome:
 
 def judged(worker: Worker, taken: Claim, outcome: Outcome) -> Outcome:
     """An outcome as it is written down, when nothing of the task runs: without a secret."""
+    if outcome.why in (Why.FAILED, Why.FAULT):
+        outcome = _believed(worker, taken, outcome)
     if outcome.why is Why.FAILED:
-        outcome = _believed(worker, outcome)
         outcome = _without(worker, taken, outcome)
     outcome = worker.secrets.clean(outcome)
     worker.modules.note(taken.opened.acquired_at)
@@ -171,9 +173,21 @@ def judged(worker: Worker, taken: Claim, outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, took=took)
 
 
-def _believed(worker: Worker, outcome: Outcome) -> Outcome:
-    """A failure counts only if the disk had room for what the task printed."""
-    if not (refusal := _disk_refuses(worker)):
+def _believed(worker: Worker, taken: Claim, outcome: Outcome) -> Outcome:
+    """A failure counts only if the disk had room for what the task printed.
+
+    But for a task that filled the disk with that: it would fill it again. The middle of
+    what it printed is freed, so that others go on.
+    """
+    refusal = _disk_refuses(worker)
+    by_itself = outcome.error is not None and outcome.error.kind == OUTPUT
+    if not refusal and not by_itself:
+        return outcome
+    most = worker.settings.most_output(taken.task.max_output)
+    printed = [path for path in (outcome.stdout, outcome.stderr) if path]
+    if size := drained(printed, most):
+        return msgspec.structs.replace(outcome, why=Why.FAILED, error=filled(size))
+    if by_itself or outcome.why is Why.FAULT:
         return outcome
     said = outcome.error.message if outcome.error else "it failed"
     fault = Error("machine", f"{refusal}, so this is not held against it: {said}")
@@ -224,6 +238,7 @@ def job_of(worker: Worker, taken: Claim) -> Job:
         capture=worker.capture,
         state=worker.state,
         worker=worker.life.name,
+        quiet=worker.call_guard.quiet,
         ring=worker.ring if taken.task.needs_key else None,
     )
 
@@ -249,7 +264,7 @@ def finish_once(
         rest(worker, f"{message}; trying again", type(error).__name__)
         return None
     if outcome.why is Why.FAULT:
-        said = outcome.error.message if outcome.error else "no reason given"
+        said = reason(outcome.error, None, None)
         rest(worker, f"{taken.id}: {said}", "machine")
     else:
         worker.health.record_success()

@@ -10,7 +10,7 @@ was sent. Cancel it like any coroutine.
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +25,7 @@ from farm.trouble import Reply, Trouble
 
 CONNECT = 15.0  # seconds until a connection stands
 SILENCE = 600.0  # seconds between two bytes of an answer; a long one is thought about
+_PING = "ping"  # an event that says no more than that the connection stands
 _MOST_BYTES = 64 * 1024 * 1024  # of an answer, also of one that comes as a stream
 _USER = re.compile("//[^/@ ]*@")  # in an address; a password may be there
 
@@ -38,6 +39,7 @@ class Question(msgspec.Struct, frozen=True):
     secret: str
     model: str
     prompt: str
+    idle: float | None = None  #: seconds that may pass between two signs of work
 
     def __repr__(self) -> str:
         return f"Question({self.model})"  # no secret, and no long prompt
@@ -53,14 +55,26 @@ class Got(msgspec.Struct, frozen=True):
 def client(most: int) -> httpx2.AsyncClient:
     """A client for so many calls at once; proxies as the environment says."""
     return httpx2.AsyncClient(
-        timeout=httpx2.Timeout(SILENCE, connect=CONNECT, pool=None),
+        timeout=_timeout(None),
         limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
         headers={"user-agent": USER_AGENT},
     )
 
 
-async def post(http: httpx2.AsyncClient, question: Question) -> Got:
-    """Ask, and wait for the whole answer."""
+def no_matter() -> None:
+    """Nobody waits for signs of work."""
+
+
+def _timeout(idle: float | None) -> httpx2.Timeout:
+    """Of a connection on which nothing comes, not even what is no sign of work."""
+    silence = max(SILENCE, 2 * (idle or 0.0))
+    return httpx2.Timeout(silence, connect=CONNECT, pool=None)
+
+
+async def post(
+    http: httpx2.AsyncClient, question: Question, sign: Callable[[], None] = no_matter
+) -> Got:
+    """Ask, and wait for the whole answer; `sign` is called for each sign of work."""
     form, agent = question.format, question.agent
     said = form.body(agent, question.model, question.prompt)
     headers: dict[str, str] = {}
@@ -73,9 +87,11 @@ async def post(http: httpx2.AsyncClient, question: Question) -> Got:
                 "content-type": "application/json",
                 **form.headers(agent, question.secret),
             },
+            timeout=_timeout(question.idle),
         ) as response:
             headers |= {name.lower(): text for name, text in response.headers.items()}
-            return Got(await _read(question, response, headers), headers)
+            answer = await _read(question, response, headers, sign)
+            return Got(answer, headers)
     except (NoAnswerError, EventError) as error:
         words = f"{question.base_url} gave no answer: {error}"
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -84,13 +100,16 @@ async def post(http: httpx2.AsyncClient, question: Question) -> Got:
 
 
 async def _read(
-    question: Question, response: httpx2.Response, headers: Mapping[str, str]
+    question: Question,
+    response: httpx2.Response,
+    headers: Mapping[str, str],
+    sign: Callable[[], None],
 ) -> Answer | Trouble:
     if not response.is_success:
         reply = Reply(response.status_code, headers, await _whole(response))
         return trouble.trouble(reply, time.time())
     if headers.get("content-type", "").lower().startswith("text/event-stream"):
-        return await _parts(question, response, headers)
+        return await _parts(question, response, headers, sign)
     try:
         body = msgspec.json.decode(await _whole(response))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -104,13 +123,18 @@ async def _read(
 
 
 async def _parts(
-    question: Question, response: httpx2.Response, headers: Mapping[str, str]
+    question: Question,
+    response: httpx2.Response,
+    headers: Mapping[str, str],
+    sign: Callable[[], None],
 ) -> Answer | Trouble:
     events, parts = Events(), question.format.Parts()
     async for chunk in _bounded(response):
         for event in events.feed(chunk):
             if _is_error(event):
                 return trouble.in_stream(event, headers, time.time())
+            if event.get("type") != _PING:
+                sign()
             parts.take(event)
     answer: Answer = parts.end()
     return answer

@@ -7,11 +7,10 @@ The words are "must be ...", and hold for farm.toml, for variables and for flags
 """
 
 import os
-import re
 from collections.abc import Callable
 from typing import Literal
 
-from farm import duration
+from farm import duration, size
 from farm.trust import Trust
 
 Durability = Literal["auto", "always", "never"]
@@ -41,18 +40,7 @@ def _durability(value: object) -> Durability:
 
 
 def _size(most: str) -> Callable[[object], int]:
-    must_be = f'must be a number of bytes or a size such as "16 KiB", at most 1 {most}'
-
-    def read(value: object) -> int:
-        found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-        number = int(found[1]) * _UNITS[found[2]] if found else value
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise ValueError(must_be)  # noqa: TRY004 - one error for all of them
-        if not 0 <= number <= _UNITS[most]:
-            raise ValueError(must_be)
-        return number
-
-    return read
+    return lambda value: size.number(value, most)
 
 
 def _command(value: object) -> Hook:
@@ -98,8 +86,6 @@ _MUST_BE = {
 _TRUTHS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(
     ("false", "no", "0"), False
 )
-_UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}  # bytes
-_SIZE = re.compile(r"([0-9]{1,9}) ?(KiB|MiB|GiB|TiB)")
 
 READERS: dict[str, Callable[[object], object]] = {
     "workers": _whole(least=1),
@@ -112,6 +98,8 @@ READERS: dict[str, Callable[[object], object]] = {
     "heartbeat_timeout": _above_zero,
     "durability": _durability,
     "inline_output": _size("GiB"),
+    "max_output": _size("TiB"),
+    "idle_timeout": duration.seconds,
     "trust": _trust,
     "default_agent": _name,
     "logs.keep": duration.seconds,

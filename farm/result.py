@@ -19,6 +19,10 @@ from farm import disk
 from farm.states import Status, Why
 
 VERSION = 1  #: of the result format
+MOST_ERROR = 16 * 1024  #: letters of an error's message, and of its traceback
+MOST_SAID = 500  #: letters of a message where it is one of many, and for people
+MOST_REASON = 2_000  #: letters of the reason why a task has ended
+_MOST_TRACE = 2_000  # letters of a traceback that is one of many
 
 
 class Error(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,6 +41,38 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 MOST_COST = 1e300  #: dollars; infinity could not be written down
+
+
+def bounded(error: Error | None) -> Error | None:
+    """The same, with as much of it as a result may hold: a task may raise any text."""
+    if error is None:
+        return None
+    return msgspec.structs.replace(
+        error,
+        message=ends_of(error.message, MOST_ERROR),
+        type=error.type and ends_of(error.type, MOST_SAID),
+        traceback=error.traceback and ends_of(error.traceback, MOST_ERROR),
+    )
+
+
+def brief(error: Error | None) -> Error | None:
+    """The same for one of many attempts, of which a result has a list."""
+    if error is None:
+        return None
+    trace = error.traceback and ends_of(error.traceback, _MOST_TRACE)
+    return msgspec.structs.replace(
+        error, message=ends_of(error.message, MOST_SAID), traceback=trace
+    )
+
+
+def ends_of(text: str, most: int) -> str:
+    """Its beginning and its end, and between them how much was left out."""
+    left_out = len(text) - most
+    if left_out <= 0:
+        return text
+    head = most // 2
+    tail = text[len(text) - (most - head) :]
+    return f"{text[:head]} [... {left_out} letters left out ...] {tail}"
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -137,6 +173,8 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     asked: Asked | None = None
     stdout_path: str | None = None
     stderr_path: str | None = None
+    stdout_left_out: int = 0  #: bytes of its middle that are not in the log
+    stderr_left_out: int = 0
     error: Error | None = None
     token: str = ""  #: of the attempt that wrote it
 
@@ -225,7 +263,7 @@ def posix(text: str) -> float:
 def reason(error: Error | None, exit_code: int | None, signal: str | None) -> str:
     """In a few words, how something ended that did not succeed."""
     if error is not None:
-        return error.message
+        return ends_of(error.message, MOST_REASON)
     if signal is not None:
         return f"killed by {signal}"
     return f"exit code {exit_code}" if exit_code is not None else "no reason given"

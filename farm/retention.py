@@ -122,10 +122,15 @@ def _listed(folder: str) -> list[LogFile]:
                     seen = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue  # another trims, too
-                files.append(LogFile(entry.name, seen.st_size, seen.st_mtime))
+                files.append(LogFile(entry.name, _taken(seen), seen.st_mtime))
     except FileNotFoundError:
         return []  # .farm was deleted
     return files
+
+
+def _taken(seen: os.stat_result) -> int:
+    """What a log takes of the disk: the middle of a long one may be freed."""
+    return min(seen.st_size, seen.st_blocks * 512)
 
 
 def _remove(path: str, listed: LogFile) -> bool:
@@ -133,7 +138,7 @@ def _remove(path: str, listed: LogFile) -> bool:
         seen = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    if (seen.st_size, seen.st_mtime) != (listed.size, listed.mtime):
+    if (_taken(seen), seen.st_mtime) != (listed.size, listed.mtime):
         return False  # a new run writes it
     try:
         return disk.unlink(path)

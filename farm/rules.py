@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from farm import duration
+from farm import duration, size
 from farm.keys import check_provider
 from farm.locate import shown
 from farm.pattern import is_glob
@@ -49,6 +49,22 @@ def _read_timeout(value: object) -> float:
         message = "must be above 0 seconds; leave it out for no limit"
         raise RefusedError(("timeout",), f"`timeout` {message}")
     return found
+
+
+def _read_idle_timeout(value: object) -> float:
+    negative = isinstance(value, int | float) and value < 0
+    if negative:
+        message = "`idle_timeout` must be at least 0 seconds; 0 means no limit"
+        raise RefusedError(("idle_timeout",), message)
+    return _read_duration(value, "idle_timeout")
+
+
+def _read_max_output(value: object) -> int:
+    try:
+        return size.number(value)
+    except ValueError as error:
+        message = f"`max_output` {error}, not {shown(value)}"
+        raise RefusedError(("max_output",), message) from None
 
 
 def _read_retries(value: object) -> object:
@@ -100,11 +116,17 @@ DURATION_FORMS: _Forms = (
     {"type": "number", "minimum": 0, "maximum": duration.LONGEST},
     {"type": "string", "pattern": duration.PATTERN},
 )
+SIZE_FORMS: _Forms = (
+    {"type": "integer", "minimum": 0, "maximum": size.UNITS["TiB"]},
+    {"type": "string", "pattern": size.PATTERN},
+)
 WRITTEN = {
     "timeout": Written(
         _read_timeout,
         ({**DURATION_FORMS[0], "exclusiveMinimum": 0}, DURATION_FORMS[1]),
     ),
+    "idle_timeout": Written(_read_idle_timeout, DURATION_FORMS),
+    "max_output": Written(_read_max_output, SIZE_FORMS),
     "retries": Written(
         _read_retries,
         ({"type": "integer", "minimum": 0}, {"$ref": "#/$defs/Retries"}),

@@ -81,7 +81,7 @@ class Slot:
             command.append("--until-done")
         self.start_at = now + restart_delay(self.state)  # should this very start fail
         self._project.restore_folders()
-        log = disk.open_to_append(self._log)
+        log = disk.open_to_append(self._log, disk.MOST_LOG)
         try:
             with shield.handed(os.environ) as to:
                 self.popen = subprocess.Popen(
@@ -179,6 +179,8 @@ class Slot:
         """
         if self.popen is None:
             return None
+        with suppress(OSError):  # no room for what was said: it is cut off
+            disk.set_aside(self._log, disk.MOST_LOG)
         # RACE: where all processes stood still together (frozen, or their machine was),
         # we may look before the worker could beat. We look as often as a heart beats.
         still = max(0.0, now - self._looked_at - 2 * self._settings.heartbeat)

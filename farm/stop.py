@@ -31,6 +31,7 @@ from _signal import (  # type: ignore[import-not-found] # CPython's own
 from collections import Counter
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from farm.bell import Bell
 from farm.deadline import Deadline
@@ -38,6 +39,10 @@ from farm.deadline import Deadline
 
 class DeadlineError(BaseException):
     """Raised in a callable at its deadline; `except Exception` does not stop it."""
+
+
+if TYPE_CHECKING:
+    from farm.guard import Verdict
 
 
 class StoppedAtOnceError(BaseException):
@@ -104,6 +109,8 @@ class Stop:
         self.cancelled: dict[str, float] = {}
         self.deadline = Deadline(self.expire)
         self.expired = ""  #: token of the attempt whose time is over
+        #: why attempts are to end that nobody has cancelled, by token
+        self.verdicts: dict[str, Verdict] = {}
         self._interrupted = ""  # token of the attempt in which we have raised
         self._mask = pthread_sigmask(signal.SIG_BLOCK, ()) - _NEEDED
         self._handlers = list(map(getsignal, _SETTABLE))  # as they are to stay
@@ -146,6 +153,11 @@ class Stop:
         self.bell.ring()
         self._interrupt_main(token)
         return time.monotonic() - asked_at
+
+    def end(self, token: str, verdict: "Verdict") -> float:
+        """The same, because of what it does itself."""
+        self.verdicts.setdefault(token, verdict)
+        return self.cancel(token)
 
     def expire(self, token: str) -> None:
         """The time of this attempt is over."""

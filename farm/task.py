@@ -28,7 +28,7 @@ from msgspec import Meta
 
 from farm import locate
 from farm.agent import KEYS as AGENT_KEYS
-from farm.agent import Agent, check_agent
+from farm.agent import Agent, check_agent, in_seconds
 from farm.locate import shown
 from farm.refusal import Keys, RefusedError, explained, fault_of, not_one_kind
 from farm.rules import DELAYS, DURATION_FORMS, MAX_DELAY, RULES, WRITTEN
@@ -101,6 +101,14 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[
         float | None,
         Meta(description='Seconds, or "90s" "15m" "1h30m", after which it is ended.'),
+    ] = None
+    idle_timeout: Annotated[
+        float | None,
+        Meta(description="The same, without a sign of work; 0 means no limit."),
+    ] = None
+    max_output: Annotated[
+        int | None,
+        Meta(description='Bytes, or "10 MiB"; of more output the middle is dropped.'),
     ] = None
     retries: Annotated[
         Retries | None,
@@ -204,6 +212,8 @@ def task_schema() -> dict[str, Any]:
             "anyOf": list(DURATION_FORMS),
             "default": keys[key]["default"],
         }
+    idle = parts["Agent"]["properties"]["idle_timeout"]
+    idle["anyOf"] = [*DURATION_FORMS, {"type": "null"}]
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **task,
@@ -239,6 +249,8 @@ def _converted(data: dict[str, Any]) -> Task:
     for key, value in data.items():
         if key in WRITTEN and value is not None:
             data[key] = WRITTEN[key].read(value)
+        elif key == "agent" and isinstance(value, dict):
+            data[key] = _agent_in_seconds(value)
     try:
         task = msgspec.convert(data, Task)
     except msgspec.ValidationError as error:
@@ -247,6 +259,13 @@ def _converted(data: dict[str, Any]) -> Task:
     if missing != len(KINDS) - 1:
         raise not_one_kind(data, KINDS)
     return task
+
+
+def _agent_in_seconds(agent: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return in_seconds(agent)
+    except RefusedError as refused:
+        raise RefusedError(("agent", *refused.path), refused.sentence) from None
 
 
 def _check_key(key: str, value: Any, kind: Kind) -> None:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Self
 from farm import disk, life, rescue, trial
 from farm.backoff import AdaptiveBackoff
 from farm.bell import Bell
-from farm.capture import Capture
+from farm.called import CallGuard
+from farm.capture import CANCELLED_IN, ENDED_IN, Capture
 from farm.claim import Holder
 from farm.commit import Desk, End, Ending
 from farm.compact import compact
@@ -30,7 +31,7 @@ from farm.followed import Followed
 from farm.health import Health, WorkerHealthState, write_health
 from farm.heart import Heart
 from farm.inside import around
-from farm.job import Scratch, Secrets, environ_for
+from farm.job import Job, Scratch, Secrets, environ_for
 from farm.journal import Journal
 from farm.late import not_from
 from farm.ledger import Claimed
@@ -39,6 +40,7 @@ from farm.process_state import ProcessState
 from farm.project import Project
 from farm.queue import Queue
 from farm.reload import Modules
+from farm.result import MOST_SAID, ends_of
 from farm.standing import Doomed, Ready, Stripe, Waiting
 from farm.stop import Stop
 from farm.task import Task
@@ -75,8 +77,7 @@ class Worker:
         supervisor: int | None,
     ) -> None:
         self.project, self.settings = project, settings
-        self.life = life_
-        self.stop = stop
+        self.life, self.stop = life_, stop
         self.holder = Holder(life_.name, life_.record.who)
         self.desk = Desk(project, self.holder, settings)
         self.health = WorkerHealthState(life_.name)
@@ -89,6 +90,7 @@ class Worker:
         self.secrets = Secrets.take(os.environ)
         self.capture = Capture(project, life_.name)
         self.state = ProcessState(project.root)
+        self.call_guard = CallGuard(self.capture)
         self.journal = Journal(project, life_.name)
         self.hooks = self._hooks()  # before what follows sets a task's variables
         self.watcher = Watcher(project, stop.bell)
@@ -228,26 +230,39 @@ class Worker:
         running = self.running
         for opened in running:
             if orders.cancels_run(opened.task, opened.token):
-                self._cancel(opened)
+                asked = self.stop.cancel(opened.token)
+                self._end_if_stuck(opened.token, asked, f"{CANCELLED_IN}{opened.token}")
+        self._look_after_callable()
         health = Health(
             task=running[0].task if running else None,
             tasks_ended=self.tasks_ended,
             consecutive_failures=self.health.consecutive_failures,
             last_error_type=self.health.last_error_type,
+            quiet_since=round(self.call_guard.quiet.since, 3),
+            last_said=self.secrets.clean_text(self.call_guard.quiet.last),
         )
         if health != self._written:
             write_health(self.project, self.life.name, health, self.life.name)
             self._written = health
         self._beat_trouble = None
 
-    def _cancel(self, running: Claimed) -> None:
-        """End the running attempt, and a callable that does not yield with us."""
-        asked_for = self.stop.cancel(running.token)
-        is_stuck = self.stop.interruptible == running.token
+    def _look_after_callable(self) -> None:
+        job = self.call_guard.quiet.callable
+        called = job.as_called() if isinstance(job, Job) else None
+        verdict = self.call_guard.look(called, time.monotonic())
+        if called is not None and verdict is not None:
+            asked = self.stop.end(called.token, verdict)
+            why, message = verdict.why, plain(verdict.error.message)
+            headline = f"{ENDED_IN}{called.token} {why} {message}"
+            self._end_if_stuck(called.token, asked, headline)
+
+    def _end_if_stuck(self, token: str, asked_for: float, headline: str) -> None:
+        """End a callable that was asked to end and does not yield, and us with it."""
+        is_stuck = self.stop.interruptible == token
         if is_stuck and asked_for > max(self.settings.grace, self.settings.heartbeat):
             # RACE: it may end in this moment; then the attempt that has just begun
             # is lost with us, which costs it nothing but time.
-            self.capture.leave_stacks(running.token)
+            self.capture.leave_stacks(headline)
             os._exit(STUCK)
 
     def _no_beat(self, error: OSError) -> None:
@@ -364,7 +379,7 @@ class Worker:
 
 def describe(ending: Ending) -> str:
     """One line about one ending."""
-    said = f": {ending.error.message}" if ending.error else ""
+    said = f": {ends_of(ending.error.message, MOST_SAID)}" if ending.error else ""
     if ending.end is End.FENCED:
         return (
             f"{ending.id} was not ours any more; our result is kept in .farm/logs{said}"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from farm.bell import Bell
 from farm.capture import Capture
 from farm.command import Ended, Plan, execute
 from farm.config import Settings
+from farm.guard import Quiet
 from farm.job import Job, Scratch, Secrets
 from farm.life import Life
 from farm.process_state import ProcessState
@@ -38,7 +40,9 @@ def run(
     def dots() -> float:
         return log.read_text().count(".") / 10 if log.exists() else 0.0
 
-    monkeypatch.setattr("farm.command.time", SimpleNamespace(monotonic=dots))
+    monkeypatch.setattr(
+        "farm.command.time", SimpleNamespace(monotonic=dots, time=time.time)
+    )
 
     def run(script: str, **plan: object) -> Ended:
         job = Job(
@@ -52,6 +56,7 @@ def run(
             capture=Capture(project, "ada"),
             state=ProcessState("/"),
             worker="ada",
+            quiet=Quiet(),
         )
         argv = ["/bin/sh", "-c", script]
         return execute(job, Plan(argv, os.environ, project.root, **plan))  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from farm.words import plain
 EXAMPLES = {
     "workers": "4",
     "timeout": '"2h"',
+    "idle_timeout": '"20m"',
     "default_agent": '"ask"',
     "hooks.on_failure": '"./failed.sh"',
     "hooks.on_done": '["./done.py"]',

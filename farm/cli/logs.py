@@ -10,7 +10,7 @@ from functools import partial
 
 import click
 
-from farm import disk, poll
+from farm import disk, middle, poll
 from farm.cli.common import (
     ID_ARGUMENT,
     PROJECT_OPTION,
@@ -239,9 +239,13 @@ class _Reader:
         """What there is now."""
         if os.fstat(self._fd).st_size < self._offset:
             self._offset = 0  # emptied for a run of the same number
-        while chunk := os.pread(self._fd, _CHUNK, self._offset):
-            self._offset += len(chunk)
-            yield chunk
+        for piece in middle.pieces(self._fd, self._offset):
+            if isinstance(piece, int):
+                self._offset += piece
+                yield _left_out(piece)
+            else:
+                self._offset += len(piece)
+                yield piece
 
     @property
     def has_its_name(self) -> bool:
@@ -255,12 +259,17 @@ class _Reader:
 def _start_of_last(fd: int, size: int, count: int) -> int:
     """Where the last `count` lines of an open file begin; reads only its end."""
     start, found, blocks = size, 0, []
-    while start > 0 and found <= count and size - start < _FARTHEST:
-        begin = max(0, start - _CHUNK)
+    first = middle.last_part(fd, size)
+    while start > first and found <= count and size - start < _FARTHEST:
+        begin = max(first, start - _CHUNK)
         blocks.append(os.pread(fd, start - begin, begin))
         found += blocks[-1].count(b"\n")
         start = begin
     return size - len(_last_lines(b"".join(reversed(blocks)), count))
+
+
+def _left_out(size: int) -> bytes:
+    return b"\n[... %d bytes left out: more than `max_output` ...]\n" % size
 
 
 def _print_file(

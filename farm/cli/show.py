@@ -26,7 +26,7 @@ from farm.explain import Explanation, explain, explain_archived
 from farm.history import History, history_of, numbers, output, read_history
 from farm.project import Project
 from farm.report import Survey
-from farm.result import Asked, Usage, posix
+from farm.result import MOST_SAID, Asked, Usage, ends_of, posix
 from farm.words import clean, duration, moment, plain
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _attempts(past: History, now: float) -> list[str]:
         began = posix(one.started)
         took = duration(max(0.0, posix(one.finished) - began))
         why = one.why.replace("_", " ")
-        said = plain(one.error.message) if one.error else ""
+        said = plain(ends_of(one.error.message, MOST_SAID)) if one.error else ""
         number, worker = f"  {one.attempt}", plain(one.worker)
         rows.append((number, why, moment(began, now), took, worker, said))
     if past.open and past.alive:
@@ -195,7 +195,7 @@ def _value(past: History) -> list[str]:
     lines += _block("answer", told.text) if told.text else []
     lines += _told_of("asked", told.asked) + _told_of("usage", told.usage)
     trace = told.error.traceback if told.error else None
-    return lines + (_block("traceback", trace) if trace else [])
+    return lines + (_block("traceback", ends_of(trace, TAIL_BYTES)) if trace else [])
 
 
 def _told_of(name: str, record: Asked | Usage | None) -> list[str]:

@@ -230,7 +230,8 @@ def progress(run: Running) -> str:
     if run.progress is not None:
         full = round(run.progress * BAR)
         share = f"{'#' * full}{'-' * (BAR - full)}  {run.progress:.0%}  "
-    return f"{share}{plain(run.message)}".rstrip()
+    said = "; ".join(text for text in (run.message, run.silence) if text)
+    return f"{share}{plain(said)}".rstrip()
 
 
 def _waiting(report: Report, now: float) -> Iterator[str]:

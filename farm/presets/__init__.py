@@ -4,6 +4,7 @@
     preset.argv(agent, session, resume=False)    the words of its command line
     preset.variables(key)                        a key under the names that it reads
     preset.read(lines, exited, now)              -> Answer: what came of one turn
+    preset.sign(event)                           what one event tells while it runs
     preset.session(lines)                        the session that an output shows begun
 
 A preset is a module with what `Preset` names. The prompt always goes to stdin. Lines
@@ -17,9 +18,18 @@ from typing import Protocol
 from farm.agent import Agent
 from farm.keys import Key
 from farm.presets import claude, codex, plain
-from farm.presets.answer import Answer, Exited
+from farm.presets.answer import NO_SIGN, Answer, Event, Exited, Sign, events
 
-__all__ = ["Answer", "Exited", "Preset", "preset_of"]
+__all__ = [
+    "NO_SIGN",
+    "Answer",
+    "Event",
+    "Exited",
+    "Preset",
+    "Sign",
+    "events",
+    "preset_of",
+]
 
 
 class Preset(Protocol):
@@ -37,6 +47,9 @@ class Preset(Protocol):
 
     def session(self, lines: Iterable[bytes]) -> str | None:
         """The session that an output shows to have begun."""
+
+    def sign(self, event: Event) -> Sign:
+        """What one event tells while it runs."""
 
     def read(self, lines: Iterable[bytes], exited: Exited, now: float) -> Answer:
         """What an output says of one turn."""

@@ -56,6 +56,20 @@ class Answer(msgspec.Struct, frozen=True):
 CAPS = ("max_turns", "budget")
 
 
+class Sign(msgspec.Struct, frozen=True):
+    """What one event tells while the program runs."""
+
+    words: str = ""  #: for people
+    is_work: bool = True  #: it does more than announce that it tries again
+    is_final: bool = False  #: nothing follows but the program's end
+    opened: tuple[str, ...] = ()  #: calls of tools that begin
+    closed: tuple[str, ...] = ()
+
+
+#: a line that is no event
+NO_SIGN = Sign(is_work=False)
+
+
 def events(lines: Iterable[bytes]) -> Iterator[Event | str]:
     """Each line's event; for a line that is none its words, if they can be any."""
     for line in lines:
@@ -88,6 +102,13 @@ def part_of(event: Event, key: str) -> Event:
     """An object in an event; an empty one if it has none there."""
     found = event.get(key)
     return found if isinstance(found, dict) else {}
+
+
+def parts_of(event: Event, key: str) -> list[Event]:
+    """The objects of a list in an event; none if it has no list there."""
+    found = event.get(key)
+    every = found if isinstance(found, list) else []
+    return [one for one in every if isinstance(one, dict)]
 
 
 def number_in(event: Event, key: str) -> float:

@@ -18,11 +18,13 @@ from farm.presets.answer import (
     Answer,
     Event,
     Exited,
+    Sign,
     count_in,
     events,
     last_session,
     number_in,
     part_of,
+    parts_of,
     sentence,
     session_in,
     text_in,
@@ -80,6 +82,31 @@ def read(lines: Iterable[bytes], exited: Exited, now: float) -> Answer:
     for event in events(lines):
         seen.take(event)
     return _judged(seen, exited, now)
+
+
+def sign(event: Event) -> Sign:
+    """What an event tells while it runs."""
+    kind = text_in(event, "type")
+    if kind == "result":
+        return Sign("it has said its result", is_final=True)
+    if event.get("subtype") == "api_retry":
+        status, why = count_in(event, "error_status"), text_in(event, "error")
+        said = " ".join(word for word in (f"{status or ''}", why) if word)
+        return Sign(f"it tries again after {said}", is_work=False)
+    content = parts_of(part_of(event, "message"), "content")
+    calls = [one for one in content if one.get("type") == "tool_use"]
+    ended = [one for one in content if one.get("type") == "tool_result"]
+    return Sign(
+        next(map(_call_words, calls), kind),
+        opened=tuple(text_in(one, "id") for one in calls),
+        closed=tuple(text_in(one, "tool_use_id") for one in ended),
+    )
+
+
+def _call_words(call: Event) -> str:
+    given = part_of(call, "input")
+    said = text_in(given, "command") or text_in(given, "file_path")
+    return f"{text_in(call, 'name')}: {said}" if said else text_in(call, "name")
 
 
 class _Seen:

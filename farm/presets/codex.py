@@ -17,6 +17,7 @@ from farm.presets.answer import (
     Answer,
     Event,
     Exited,
+    Sign,
     count_in,
     events,
     last_session,
@@ -40,6 +41,8 @@ _UNKNOWN = re.compile(
     re.IGNORECASE,
 )
 _TRYING = "Reconnecting"
+_AGAIN = re.compile(rf"\A{_TRYING}|\bretrying\b", re.IGNORECASE)
+_MOST_WORDS = 500  # letters of what it says when it tries again
 
 
 def argv(agent: Agent, session: str | None, *, resume: bool) -> list[str]:
@@ -80,6 +83,19 @@ def read(lines: Iterable[bytes], exited: Exited, now: float) -> Answer:
         trouble=limits.told(Said(words=said), now),
         unknown_session=any(map(_UNKNOWN.match, said)),
     )
+
+
+def sign(event: Event) -> Sign:
+    """What an event tells while it runs."""
+    kind, item = text_in(event, "type"), part_of(event, "item")
+    if kind in ("turn.completed", "turn.failed"):
+        return Sign("its turn is over", is_final=True)
+    if kind == "error":
+        said = text_in(event, "message")
+        return Sign(said, is_work=_AGAIN.search(said[:_MOST_WORDS]) is None)
+    begun = (text_in(item, "id"),) if kind == "item.started" else ()
+    ended = (text_in(item, "id"),) if kind == "item.completed" else ()
+    return Sign(text_in(item, "command") or kind, opened=begun, closed=ended)
 
 
 class _Seen:

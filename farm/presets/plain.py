@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from farm import keys
 from farm.agent import Agent
 from farm.keys import Key
-from farm.presets.answer import MOST_TEXT, Answer, Exited, sentence
+from farm.presets.answer import MOST_TEXT, Answer, Event, Exited, Sign, sentence
 from farm.result import Error
 
 CHOOSES_SESSION = False
@@ -29,6 +29,11 @@ def variables(key: Key) -> Mapping[str, str]:
 def session(lines: Iterable[bytes]) -> str | None:  # noqa: ARG001 - as every preset
     """None: it has none."""
     return None
+
+
+def sign(event: Event) -> Sign:  # noqa: ARG001 - as every preset
+    """Whatever it prints is one."""
+    return Sign()
 
 
 def read(lines: Iterable[bytes], exited: Exited, now: float) -> Answer:  # noqa: ARG001 - as every preset

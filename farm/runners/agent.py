@@ -14,24 +14,25 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
-from farm import disk, keys, turns
+from farm import disk, keys, middle, turns
 from farm.agent import Agent
 from farm.command import Ended, Plan, execute, last_line, not_started
 from farm.errors import MACHINE, ConfigError, TaskFileError
+from farm.guard import IDLE, Signs
 from farm.job import Job, environment, prompt_of, working_folder
 from farm.ledger import Past, Using
 from farm.presets import Answer, Exited, Preset, preset_of
 from farm.result import Asked, Error, Outcome, reason
 from farm.scopes import Turn, Want, want_of
+from farm.signs import LONGEST_LINE, EventSigns
 from farm.states import Why
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # the first ends a turn with a result
-_LONGEST_LINE = 64 << 20  # bytes; a longer one is passed over
 
 
 class _Call(NamedTuple):
@@ -163,13 +164,24 @@ def _ask(job: Job, call: _Call, session: _Session) -> tuple[Ended, Answer]:
     job.claim.hold.ledger.append(Using(token, key, session.id))
     stdin = _nameless(job, session.prompt.encode())
     try:
-        plan = Plan(argv, call.env, call.folder, stdin, _SIGNALS, call.secrets)
+        idle, signs = job.idle_timeout(call.agent.idle_timeout), _signs(job, call)
+        plan = Plan(
+            argv, call.env, call.folder, stdin, _SIGNALS, call.secrets, idle, signs
+        )
         ended = execute(job, plan)
     finally:
         os.close(stdin)
     return ended, call.preset.read(
         _output(job, call, ended), _exited(job, ended), time.time()
     )
+
+
+def _signs(job: Job, call: _Call) -> Callable[[int, int], Signs] | None:
+    """Signs of work in its log; of a program that no preset knows, all that it does."""
+    if call.agent.preset is None:
+        return None
+    token = job.claim.opened.token
+    return lambda log, ticks: EventSigns(log, call.preset, token, ticks)
 
 
 def _nameless(job: Job, data: bytes) -> int:
@@ -192,21 +204,18 @@ def _output(job: Job, call: _Call, ended: Ended) -> Iterator[bytes]:
 
 def _lines(path: str) -> Iterator[bytes]:
     """The lines of a log, but for one that is too long; none of what is no log."""
-    file = _opened(path)
-    if file is None:
+    fd = _opened(path)
+    if fd is None:
         return
-    with file:
-        whole = True
-        while line := file.readline(_LONGEST_LINE):
-            ends = line.endswith(b"\n") or len(line) < _LONGEST_LINE
-            if whole and ends:
-                yield line
-            whole = ends
-
-
-def _opened(path: str) -> BinaryIO | None:
     try:
-        return disk.open_file(path)
+        yield from middle.lines(fd, LONGEST_LINE)
+    finally:
+        os.close(fd)
+
+
+def _opened(path: str) -> int | None:
+    try:
+        return disk.open_regular(path)
     except OSError as error:
         if error.errno in MACHINE:
             raise
@@ -215,6 +224,8 @@ def _opened(path: str) -> BinaryIO | None:
 
 def _exited(job: Job, ended: Ended) -> Exited:
     code, signum = ended.exit.code, ended.exit.signal
+    if ended.lingered:  # how it was made to end says nothing of its turn
+        return Exited(ok=True, stderr=last_line(ended.stderr))
     by_itself = ended.why is Why.SUCCEEDED
     return Exited(
         ok=by_itself and code in job.claim.task.ok_exit_codes,
@@ -231,6 +242,8 @@ def _judged(job: Job, call: _Call, ended: Ended, answer: Answer) -> Outcome:
     refused = _learned(job, call, answer)
     if ended.why in (Why.CANCELLED, Why.DRAINED):
         return Outcome(ended.why, error=ended.error)
+    if ended.error is not None and ended.error.kind == IDLE:
+        return Outcome(ended.why, error=ended.error)  # whatever it waited for
     if refused is not None:
         return refused
     if ended.error is not None:

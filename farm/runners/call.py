@@ -28,7 +28,7 @@ import msgspec
 from farm.errors import MACHINE, TaskFileError
 from farm.job import Job, run_variables, task_variables, working_folder
 from farm.reload import forget_folders
-from farm.result import CANCELLED, Error, Outcome
+from farm.result import CANCELLED, Error, Outcome, ends_of
 from farm.states import Why
 from farm.stop import DeadlineError, StoppedAtOnceError, TaskCancelledError
 from farm.value import judged, plain_text
@@ -39,6 +39,7 @@ _ENDS_PROGRAM = (
     ", so it ends the program that imports it:"
     ' put what it does besides under `if __name__ == "__main__":`'
 )
+_LONGEST_PART = 1_000  # letters of one frame of a traceback, or of what was raised
 
 
 def run(job: Job) -> Outcome:
@@ -47,19 +48,25 @@ def run(job: Job) -> Outcome:
     if given:
         job.capture.hide()
     try:
+        job.quiet.callable = job
         outcome = _run(job)
     except DeadlineError:
         outcome = _timed_out(job)
     except TaskCancelledError:
+        verdict = job.stop.verdicts.get(job.claim.opened.token)
         outcome = Outcome(Why.CANCELLED, error=CANCELLED)
+        if verdict is not None:
+            outcome = Outcome(verdict.why, error=verdict.error)
     except StoppedAtOnceError:
         message = f"interrupted because its worker was told to stop ({job.stop.reason})"
         outcome = Outcome(Why.DRAINED, error=Error("drained", message))
     finally:
+        job.quiet.callable = None
         _disarm(job)
         job.state.put_back()
         job.stop.listen_again()  # an event loop may have taken the signals
-    taken = job.capture.take(job.log, job.secrets.redactor if given else None)
+    redactor = job.secrets.redactor if given else None
+    taken = job.capture.take(job.log, job.most_output, redactor)
     return msgspec.structs.replace(outcome, stdout=taken.get(1), stderr=taken.get(2))
 
 
@@ -267,4 +274,5 @@ def _own_traceback(error: BaseException) -> str:
         ]
         one.stack = traceback.StackSummary.from_list(kept)
         todo += [one.__cause__, one.__context__, *(one.exceptions or ())]
-    return "".join(top.format())
+    # What was raised is the error's message; here a long one would stand once more.
+    return "".join(ends_of(part, _LONGEST_PART) for part in top.format())

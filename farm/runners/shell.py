@@ -31,7 +31,7 @@ def run(job: Job) -> Outcome:
                 return key
             env = keys.without(env, key.provider) | keys.variables(key)
             secrets = (*secrets, key.secret)
-        plan = Plan(argv, env, folder, secrets=secrets)
+        plan = Plan(argv, env, folder, secrets=secrets, idle=job.idle_timeout())
         ended = execute(job, plan)
     except (TaskFileError, ConfigError) as fault:
         return Outcome(Why.FAILED, error=Error("environment", str(fault)))

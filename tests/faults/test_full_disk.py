@@ -7,6 +7,7 @@ the test looks in through `/proc/PID/root`. Gates and logs lie outside, on a rea
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -316,3 +317,54 @@ def test_a_limit_on_the_size_of_files_ends_the_command_and_not_the_worker(
 
     assert small.farm.result("big")["error"]["message"] == "killed by SIGXFSZ"
     assert worker.poll() is None
+
+
+# -- one who fills the disk -----------------------------------------------------------
+
+FLOODS: dict[str, dict[str, Any]] = {
+    "command": {"run": "yes"},
+    "command that goes on": {
+        "run": "while :; do yes 2> /dev/null; sleep 0.05; done",
+    },
+    "command with a secret": {
+        "run": "yes 2> /dev/null | tee /dev/null; echo $MY_TOKEN; false",
+        "env_from": ["MY_TOKEN"],
+        "timeout": 3,
+    },
+    "callable": {"call": "flood:go"},
+    "callable that goes on": {"call": "flood:on"},
+}
+FLOOD = """
+import time
+
+def go():
+    while True:
+        print("y" * 4000)
+
+def on():
+    while True:
+        try:
+            go()
+        except OSError:
+            time.sleep(0.05)
+"""
+
+
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("kind", FLOODS)
+def test_a_task_that_prints_until_the_disk_is_full_fails_and_others_go_on(
+    farm: Farm, small: SmallDisk, kind: str
+) -> None:
+    farm.environ["MY_TOKEN"] = "hidden-from-all"
+    small.farm.write("flood.py", FLOOD)
+    small.farm.drop("0bad", **FLOODS[kind])
+    others = [small.farm.drop(f"good-{n}", run=f"echo {n}") for n in range(4)]
+    small.start("supervise", "-j2", "--until-done")
+    small.farm.wait_for("succeeded", *others)
+    wait_until(lambda: small.farm.status_of("0bad"), on_timeout=small.describe)
+    result = small.farm.result("0bad")
+
+    assert result["status"] in ("failed", "timed_out")
+    assert whys(result)[-1] in ("failed", "timed_out")
+    assert len(result["attempts"]) == 1
+    assert result["stdout_left_out"] > 0

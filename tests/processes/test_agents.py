@@ -267,11 +267,11 @@ def test_a_program_that_is_not_there_fails_and_is_named(agents: Agents) -> None:
 def test_no_part_of_a_line_that_is_too_long_is_taken_for_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent, "_LONGEST_LINE", 10)
+    monkeypatch.setattr(agent, "LONGEST_LINE", 10)
     log = tmp_path / "log"
     log.write_text("short\n" + "x" * 15 + "\n123456789\n" + "y" * 25 + "\nend")
 
-    assert [*agent._lines(str(log))] == [b"short\n", b"123456789\n", b"end"]
+    assert [*agent._lines(str(log))] == [b"short", b"123456789", b"end"]
 
 
 # -- prompts in files -------------------------------------------------------------------
@@ -595,3 +595,187 @@ def test_a_command_waits_for_a_key_that_is_not_there(farm: Farm) -> None:
     assert farm.work() == 1  # nothing that time alone brings is left
     assert farm.status_of("job") is None
     assert "it needs a key: set ANTHROPIC_API_KEY" in farm.farm("why", "job").stdout
+
+
+# -- those that do not end, and those that go silent ------------------------------------
+
+LINGERS = {
+    "claude": "say(**init)\nsay(**result)\ntime.sleep(600)\n",
+    "codex": "say(**thread)\nsay(**message)\nsay(**completed)\ntime.sleep(600)\n",
+}
+DEAF = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+
+
+@pytest.mark.parametrize("preset", LINGERS)
+@pytest.mark.parametrize("timeout", [None, 1.0], ids=["", "deadline"])
+def test_an_answer_counts_whose_program_does_not_end(
+    agents: Agents, preset: str, timeout: float | None
+) -> None:
+    agents.act(preset, DEAF + LINGERS[preset])
+    agents.ask(preset, timeout=timeout)
+    agents.farm.work(FARM_GRACE="0.4" if timeout is None else "2")
+    result = agents.farm.result("job")
+
+    assert (result["status"], result["text"]) == ("succeeded", "Done.")
+    assert whys(result) == ["succeeded"]
+    assert len(agents.starts()) == 1
+
+
+def test_a_failed_turn_fails_also_if_its_program_does_not_end(agents: Agents) -> None:
+    agents.act(
+        "codex",
+        'say(**thread)\nsay(type="turn.failed", error=dict(message="it broke"))\n'
+        "time.sleep(600)\n",
+    )
+    result = agents.answer("codex", FARM_GRACE="0.3")
+
+    assert result["status"] == "failed"
+    assert "it broke" in result["error"]["message"]
+
+
+def test_who_says_more_after_its_result_is_not_ended(agents: Agents) -> None:
+    more = "time.sleep(0.1)\nsay(type='assistant', message=dict(content=[]))\n" * 20
+    last = "say(**{**result, 'result': 'Really done.'})\n"
+    agents.act("claude", f"say(**init)\nsay(**result)\n{more}{last}")
+    result = agents.answer(FARM_GRACE="0.8")
+
+    assert (result["status"], result["text"]) == ("succeeded", "Really done.")
+
+
+RETRIES = {
+    "codex": "say(type='error', message=f'Reconnecting... {n}/5')",
+    "claude": (
+        "say(type='system', subtype='api_retry', session_id=session, attempt=n,"
+        " error_status=529, error='overloaded')"
+    ),
+}
+SAID = {"codex": "Reconnecting... ", "claude": "it tries again after 529 overloaded"}
+
+
+@pytest.mark.parametrize("preset", RETRIES)
+def test_who_only_tries_again_for_ever_is_ended(agents: Agents, preset: str) -> None:
+    agents.act(
+        preset,
+        f"say(**thread)\nsay(**init)\nn = 0\n"
+        f"while True:\n    n += 1\n    {RETRIES[preset]}\n    time.sleep(0.05)\n",
+    )
+    agents.ask(preset, idle_timeout=2)
+    agents.farm.work()
+    result = agents.farm.result("job")
+
+    assert result["status"] == "timed_out"
+    assert result["error"]["kind"] == "idle"
+    assert (
+        f"no sign of work for 2 s, last: {SAID[preset]}" in result["error"]["message"]
+    )
+
+
+@pytest.mark.parametrize("preset", RETRIES)
+def test_people_are_told_for_how_long_it_shows_no_sign_of_work(
+    agents: Agents, preset: str
+) -> None:
+    farm = agents.farm
+    agents.act(
+        preset,
+        f"say(**thread)\nsay(**init)\nn = 2\n"
+        f"while True:\n    {RETRIES[preset]}\n    time.sleep(0.05)\n",
+    )
+    agents.ask(preset, idle_timeout="1h")
+    farm.start_changed('patch("farm.guard.QUIET", 0.5).start()')
+    wait_until(lambda: "no output for" in farm.farm("why", "job").stdout)
+    why, status = farm.farm("why", "job").stdout, farm.farm("status").stdout
+    [run] = json.loads(farm.farm("status", "--json").stdout)["running"]
+
+    assert f", last: {SAID[preset]}" in why
+    assert f", last: {SAID[preset]}" in status
+    assert run["quiet_s"] > 0
+    assert SAID[preset] in run["last"]
+
+
+BEGINS = {
+    "claude": (
+        "say(type='assistant', message=dict(content=[dict(type='tool_use', id='t1',"
+        " name='Bash', input=dict(command='pytest -q'))]))\n"
+    ),
+    "codex": (
+        "say(type='item.started', item=dict(id='t1', type='command_execution',"
+        " command='pytest -q'))\n"
+    ),
+}
+ENDS = {
+    "claude": (
+        "say(type='user', message=dict(content=[dict(type='tool_result',"
+        " tool_use_id='t1', content='ok')]))\nsay(**result)\n"
+    ),
+    "codex": (
+        "say(type='item.completed', item=dict(id='t1', type='command_execution'))\n"
+        "say(**message)\nsay(**completed)\n"
+    ),
+}
+#: uses two seconds of processor time, however long that takes
+COMPUTES = "import time\nwhile time.process_time() < 2: pass\n"
+OWN = "import subprocess\n"
+
+
+@pytest.mark.parametrize("preset", BEGINS)
+def test_a_tool_that_computes_in_silence_is_at_work(
+    agents: Agents, preset: str
+) -> None:
+    tool = f"subprocess.run([sys.executable, '-c', {COMPUTES!r}])\n"
+    agents.act(preset, f"{OWN}say(**thread)\n{BEGINS[preset]}{tool}{ENDS[preset]}")
+    agents.ask(preset, idle_timeout=1)
+    agents.farm.work()
+
+    assert agents.farm.result("job")["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("preset", BEGINS)
+def test_a_tool_that_does_nothing_is_not_at_work_nor_is_a_program_that_waits_busily(
+    agents: Agents, preset: str
+) -> None:
+    tool = "subprocess.Popen(['sleep', '600'])\nwhile True: pass\n"
+    agents.act(preset, f"{OWN}say(**thread)\n{BEGINS[preset]}{tool}")
+    agents.ask(preset, idle_timeout=1)
+    agents.farm.work()
+    result = agents.farm.result("job")
+
+    assert result["status"] == "timed_out"
+    assert "last: " in result["error"]["message"]
+    assert "pytest -q" in result["error"]["message"]
+
+
+def test_a_program_that_computes_without_an_open_call_is_not_at_work(
+    agents: Agents,
+) -> None:
+    agents.act("claude", "say(**init)\nwhile True: pass\n")
+    agents.ask(idle_timeout=1)
+    agents.farm.work()
+
+    assert agents.farm.result("job")["status"] == "timed_out"
+
+
+@pytest.mark.parametrize("place", ["task", "agent", "settings", "variable"])
+def test_how_long_an_agent_may_be_silent_is_said_in_four_places(
+    agents: Agents, place: str
+) -> None:
+    farm, words = agents.farm, "say(**init)\ntime.sleep(600)\n"
+    agents.act("claude", words)
+    told: dict[str, Any] = {"preset": "claude"}
+    if place == "agent":
+        told["idle_timeout"] = "0.5s"
+    if place == "settings":
+        farm.write("farm.toml", 'idle_timeout = "0.5s"\n')
+    task = {"idle_timeout": "0.5s"} if place == "task" else {}
+    environ = {"FARM_IDLE_TIMEOUT": "0.5s"} if place == "variable" else {}
+    agents.ask(agent=told, **task)
+    farm.work(**environ)
+
+    assert farm.status_of("job") == "timed_out"
+
+
+def test_the_tasks_own_word_goes_first_and_0_means_for_ever(agents: Agents) -> None:
+    agents.act("claude", "say(**init)\ntime.sleep(2)\nsay(**result)\n")
+    agents.ask(agent={"preset": "claude", "idle_timeout": 0.3}, idle_timeout=0)
+    agents.farm.work(FARM_IDLE_TIMEOUT="0.2")
+
+    assert agents.farm.status_of("job") == "succeeded"

@@ -773,3 +773,36 @@ def test_nothing_of_a_key_is_in_any_place_while_calls_are_under_way_and_after(
 
     assert (before, after) == ([], [])
     assert provider.count(status=401) == 1
+
+
+@pytest.mark.parametrize("stalls", [True, False], ids=["midway", "from the start"])
+def test_a_call_that_shows_no_sign_of_work_is_ended(
+    prompts: Prompts, farm: Farm, provider: Provider, *, stalls: bool
+) -> None:
+    prompts.agent_with_key(idle_timeout="0.7s", concurrency=2)
+    if stalls:
+        provider.answer_with(Stall())
+    else:
+        provider.hold()
+    names = prompts.drop(1 if stalls else 2)
+    farm.start_worker()
+    results = [farm.wait_for("timed_out", name) for name in names]
+    provider.release()
+
+    for result in results:
+        assert result["error"]["kind"] == "idle"
+        assert "no sign of work for 700 ms" in result["error"]["message"]
+        assert result["asked"] == {"model": "m", "credential": "anthropic-1"}
+
+
+def test_a_call_whose_answer_comes_slowly_is_at_work(
+    prompts: Prompts, farm: Farm, provider: Provider
+) -> None:
+    prompts.agent_with_key(idle_timeout="30s")
+    provider.answer_with(Stall())
+    prompts.drop(1)
+    farm.start_worker()
+    provider.wait_for_calls(1)
+    provider.release()
+
+    assert farm.wait_for("succeeded", "p00")["status"] == "succeeded"

@@ -746,3 +746,68 @@ def test_modules_of_a_project_are_no_modules_of_farm(farm: Farm) -> None:
     farm.drop("second", run="true")  # seen by an event: the worker idles by now
 
     farm.wait_for("succeeded", "second")
+
+
+LONG = """
+class Long(Exception): ...
+
+def short():
+    raise ValueError("why it is so")
+
+def long():
+    raise ValueError("first" + "x" * 3_000_000 + "last")
+
+def chain(left=300):
+    try:
+        raise ValueError("y" * 50_000)
+    except ValueError as error:
+        if left:
+            chain(left - 1)
+        raise ValueError("z" * 50_000) from error
+
+def name():
+    raise type("N" * 3_000_000, (Exception,), {})("why")
+
+def returned():
+    return {"k" * 3_000_000: {1}}
+"""
+
+
+@pytest.mark.parametrize("function", ["long", "chain", "name", "returned"])
+def test_an_errors_text_is_bounded_and_there_once(farm: Farm, function: str) -> None:
+    farm.write("m.py", LONG)
+    farm.drop("a", call=f"m:{function}", retries={"max": 1, "base_delay": 0})
+    farm.work()
+
+    result = farm.result("a")
+    first, last = (attempt["error"] for attempt in result["attempts"])
+    size = farm.result_path("a").stat().st_size
+    journal = "".join(p.read_text() for p in (farm.state / "journal").iterdir())
+    assert result["status"] == "failed"
+    assert "letters left out" in result["error"]["message"]
+    assert size < 60_000
+    assert len(first["message"]) < 600
+    assert "traceback" not in last
+    assert len(journal) < 5_000
+    assert len(farm.said[-1]) < 5_000
+    for verb in (("why", "a"), ("show", "a"), ("status",), ("status", "--failed")):
+        done = farm.farm(*verb)
+        assert done.returncode == 0
+        assert 0 < len(done.stdout) < 12_000
+
+
+def test_both_ends_of_what_was_raised_are_kept(farm: Farm) -> None:
+    farm.write("m.py", LONG)
+    farm.drop("a", call="m:long")
+    farm.drop("b", call="m:short")
+    farm.work()
+
+    error = farm.result("a")["error"]
+    assert error["message"].startswith("ValueError: firstxxx")
+    assert error["message"].endswith("xxxlast")
+    assert error["message"].count("x") < 17_000
+    assert error["traceback"].count("x") < 1_100
+    assert "in long" in error["traceback"]
+    short = farm.result("b")["error"]
+    assert short["message"] == "ValueError: why it is so"
+    assert short["traceback"].endswith("ValueError: why it is so\n")
