@@ -8,6 +8,7 @@ import pytest
 from farm.config import (
     AGENTS,
     CHILD_VARIABLES,
+    LEAST_OUTPUT,
     SETTINGS_HELP,
     Settings,
     load_settings,
@@ -115,6 +116,9 @@ def test_a_wrong_value_is_refused_also_where_it_is_overridden(toml: Path) -> Non
         ("durability", "always", "always"),
         ("inline_output", "0", 0),
         ("inline_output", "16 KiB", 16384),
+        ("max_output", "10 MiB", 10 * 1024**2),
+        ("idle_timeout", "20m", 1200.0),
+        ("idle_timeout", "0", 0.0),
         ("trust", "true", True),
         ("trust", "Yes", True),
         ("trust", "1", True),
@@ -363,3 +367,16 @@ def test_settings_cannot_be_changed() -> None:
         settings.workers = 3  # type: ignore[misc]  # the point of the test
 
     assert settings == msgspec.structs.replace(settings)
+
+
+def test_what_an_attempt_may_print_lies_between_bounds(toml: Path) -> None:
+    settings = loaded(toml, 'max_output = "1 GiB"\nlogs.max_total = "10 MiB"')
+    assert settings.most_output(None) == 10 * 1024**2
+    assert settings.most_output(1024**2) == 1024**2
+    assert settings.most_output(1) == LEAST_OUTPUT
+
+
+def test_an_agents_silence_is_read_as_a_duration(toml: Path) -> None:
+    text = '[agents.a]\npreset = "claude"\nidle_timeout = "20m"'
+    assert loaded(toml, text).agents["a"].idle_timeout == 1200.0
+    assert "`idle_timeout` must be" in refused(toml, text.replace("20m", "20 min"))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.agent import Agent
 from farm.errors import TaskFileError
 from farm.task import KINDS, Retries, Task, check_id, parse_task, task_schema
 
@@ -314,6 +315,12 @@ VALUES = [  # key, its JSON, what the message says, column within the JSON
     ("prompt_file", '"/etc/x"', '`prompt_file` "/etc/x" is absolute', 1),
     ("prompt_file", '"../x"', '`prompt_file` "../x" leaves the project', 1),
     ("prompt_file", '"x\\u0000"', "`prompt_file` holds a NUL", 1),
+    ("idle_timeout", "-1", "`idle_timeout` must be at least 0 seconds; 0 means no", 1),
+    ("idle_timeout", '"5 min"', f'`idle_timeout` must be {DURATION}, not "5 min"', 1),
+    ("max_output", "-1", "`max_output` must be a number of bytes or a size such as", 1),
+    ("max_output", '"10 MB"', 'at most 1 TiB, not "10 MB"', 1),
+    ("max_output", "1.5", "not 1.5", 1),
+    ("max_output", "true", "not true", 1),
     ("timeout", "true", f"`timeout` must be {DURATION}, not true", 1),
     ("timeout", '"5 min"', f'`timeout` must be {DURATION}, not "5 min"', 1),
     ("timeout", '"90"', f'`timeout` must be {DURATION}, not "90"', 1),
@@ -545,3 +552,13 @@ def test_a_task_may_need_any_number_of_ids_but_not_of_globs() -> None:
     assert len(parsed(run="make", needs=ids + globs).needs) == 21_000
     with pytest.raises(TaskFileError, match="holds more than 1000 globs"):
         parsed(run="make", needs=[*ids, *globs, "*-x"])
+
+
+def test_an_agents_silence_is_a_duration_wherever_it_is_said() -> None:
+    task = parsed(prompt="go", agent={"preset": "claude", "idle_timeout": "20m"})
+    assert isinstance(task.agent, Agent)
+    assert task.agent.idle_timeout == 1200.0
+    assert parsed(run="make", idle_timeout=0, max_output="1 KiB").max_output == 1024
+    with pytest.raises(TaskFileError, match="`idle_timeout` must be") as caught:
+        parsed(prompt="go", agent={"preset": "claude", "idle_timeout": "20 min"})
+    assert (caught.value.line, caught.value.column) > (0, 0)
