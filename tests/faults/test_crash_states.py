@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -84,7 +84,7 @@ class Verbs:
         assert code in (0, 1), f"farm {line}: exit code {code}\n{said}"
         return said
 
-    def end(self) -> None:
+    def close(self) -> None:
         """No more of them."""
         self._popen.communicate()
 
@@ -293,16 +293,15 @@ def test_whatever_a_cut_leaves_is_whole_and_goes_on(
             verb.act(scene)
         scene.farm.end()
     seen, states = set(), 0
-    verbs = Verbs(scene.farm.environ)
-    for cut in disk.cuts(CUTS, since=since, pick=Random(0)):
-        with disk.after(cut) as folder:
-            root = folder / "project"
-            state = everything(root)
-            promised = [kept for kept in scene.kept if kept.since <= cut.moment]
-            judge(root, promised, verbs, verb.after if state not in seen else ())
-            seen.add(state)
-            states += 1
-    verbs.end()
+    with closing(Verbs(scene.farm.environ)) as verbs:
+        for cut in disk.cuts(CUTS, since=since, pick=Random(0)):
+            with disk.after(cut) as folder:
+                root = folder / "project"
+                state = everything(root)
+                promised = [kept for kept in scene.kept if kept.since <= cut.moment]
+                judge(root, promised, verbs, verb.after if state not in seen else ())
+                seen.add(state)
+                states += 1
     print(f"{states} cuts, {len(seen)} states")
     assert states == CUTS
     assert len(seen) > 1
