@@ -163,3 +163,17 @@ def test_what_a_terminal_sends_goes_to_the_whole_group_except_its_end() -> None:
     assert is_heard_by_group(signal.SIGINT, by_kernel)
     assert not is_heard_by_group(signal.SIGINT, by_kill)
     assert not is_heard_by_group(signal.SIGHUP, by_kernel)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_task_reads_a_key_from_the_environment_of_process_1(
+    farm: Farm, verb: tuple[str, ...]
+) -> None:
+    farm.environ["DEMO_API_KEY"] = "of-no-use-to-anybody"
+    count = "cat /proc/[0-9]*/environ 2>/dev/null | grep -ac DEMO_API_KEY=[a-z]"
+    farm.drop("a", run=f"{count}; true")
+    farm.drop("b", run="echo $DEMO_API_KEY", env_from=["DEMO_API_KEY"])
+    start(farm, *verb, "--until-done").wait(50)
+
+    assert farm.result("a")["stdout"] == "0\n"
+    assert farm.result("b")["stdout"] == "[secret]\n"

@@ -37,6 +37,13 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.processes
 
 
+@pytest.fixture(autouse=True)
+def hidden(request: pytest.FixtureRequest) -> None:
+    """Workers have a secret, as most have: then no ordinary user reads their /proc."""
+    if "farm" in request.fixturenames:
+        request.getfixturevalue("farm").environ["SOME_SECRET"] = "of no use to anybody"
+
+
 def ledger_of(farm: Farm, task_id: str) -> str:
     """The path of a task's ledger."""
     return Project(farm.root).ledger_path(task_id)

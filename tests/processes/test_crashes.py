@@ -25,6 +25,14 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.processes
 
+
+@pytest.fixture(autouse=True)
+def hidden(request: pytest.FixtureRequest) -> None:
+    """Workers have a secret, as most have: then no ordinary user reads their /proc."""
+    if "farm" in request.fixturenames:
+        request.getfixturevalue("farm").environ["SOME_SECRET"] = "of no use to anybody"
+
+
 DYING = '''
 """dying.py WHERE MODULE NAME [WORD] -- ARGUMENTS OF FARM
 
