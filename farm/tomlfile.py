@@ -16,6 +16,9 @@ from farm.errors import ConfigError
 from farm.locate import NOWHERE, Place, place_of
 
 MOST = 1 << 20  #: bytes of farm.toml
+_MOST_PARTS = 64  # of a dotted key
+_PART = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_MANY_PARTS = re.compile(rf"(?<![\w.-])(?:{_PART}[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}")
 FilePath = str | os.PathLike[str]
 
 
@@ -71,6 +74,11 @@ def _table(path: FilePath, text: str) -> dict[str, Any]:
         return {}
     import tomllib  # noqa: PLC0415 - most projects have no farm.toml
 
+    if found := _MANY_PARTS.search(text):  # tomllib takes quadratic time for them
+        where = _located(path, place_of(text, found.start()))
+        raise ConfigError(
+            f"{where}: a key of more than {_MOST_PARTS} parts: shorten it"
+        )
     try:
         return tomllib.loads(text)
     except RecursionError:

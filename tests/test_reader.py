@@ -184,6 +184,24 @@ def test_a_farm_toml_that_is_nested_too_deep_is_refused(tmp_path: Path) -> None:
         tomlfile.TomlFile.read(path)
 
 
+@pytest.mark.parametrize("part", ["a", '"a"', "'a b'", "a "])
+def test_a_dotted_key_of_very_many_parts_is_refused_at_once(
+    tmp_path: Path, part: str
+) -> None:
+    path = tmp_path / "farm.toml"
+    path.write_text(f"x = 1\n{part}{f'.{part}' * 100_000} = 1\n")
+
+    with pytest.raises(ConfigError, match=r"farm\.toml:2:1: a key of more than 64"):
+        tomlfile.TomlFile.read(path)
+
+
+def test_a_key_of_a_few_parts_and_a_text_of_many_dots_are_fine(tmp_path: Path) -> None:
+    path = tmp_path / "farm.toml"
+    path.write_text(f"a.b.'c d'.\"e\" = '{'.' * 1000} {'x' * 100_000}'\n")
+
+    assert tomlfile.TomlFile.read(path).table["a"]["b"]["c d"]["e"].startswith("...")
+
+
 def test_an_archive_with_a_line_without_end_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
