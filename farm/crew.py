@@ -15,6 +15,7 @@ from farm import disk, life, process
 from farm.health import Health, read_health
 from farm.ledger import Past, history, peek
 from farm.life import LifeLock, LifeRecord, Owner
+from farm.look import gist
 from farm.project import Project
 from farm.result import rfc3339
 from farm.singleton import supervisors
@@ -34,6 +35,7 @@ class Running(msgspec.Struct, frozen=True):
     left_s: float | None = None  #: seconds; None if nobody can know
     quiet_s: float | None = None  #: seconds without a sign of work, if it is long
     last: str = ""  #: what it said then
+    what: str = ""  #: the first words of its command, or of its prompt
 
     @property
     def silence(self) -> str:
@@ -56,6 +58,7 @@ class WorkerView(msgspec.Struct, frozen=True):
     task: str | None  #: the one that began first
     tasks_ended: int
     others: int = 0  #: how many calls it holds beside that one
+    what: str = ""  #: the first words of what that one does
 
 
 class SupervisorView(msgspec.Struct, frozen=True):
@@ -126,6 +129,7 @@ def _running(project: Project, past: Past, now: float) -> Running:
         message=message,
         quiet_s=max(0.0, now - health.quiet_since) if health and is_quiet else None,
         last=health.last_said if health and is_quiet else "",
+        what=gist(project, opened.task),
     )
 
 
@@ -155,7 +159,8 @@ def workers(
             continue
         lock = life.observe(project, name)
         health = read_health(project, name) or Health()
-        held = sorted((r.started, r.id) for r in running.values() if r.worker == name)
+        held = [r for r in running.values() if r.worker == name]
+        first = min(held, key=_by_start, default=None)
         views.append(
             WorkerView(
                 name=name,
@@ -164,12 +169,17 @@ def workers(
                 started=seen[1].started,
                 alive=lock is LifeLock.HELD,
                 health=_health_words(project, seen[1], lock, health, now),
-                task=held[0][1] if held else None,
+                task=first.id if first else None,
+                what=first.what if first else "",
                 tasks_ended=health.tasks_ended,
                 others=max(0, len(held) - 1),
             )
         )
     return views
+
+
+def _by_start(run: Running) -> tuple[str, str]:
+    return run.started, run.id
 
 
 def _health_words(

@@ -11,6 +11,8 @@ from farm.project import Project, Signature
 from farm.result import Error
 from farm.task import Task, parse_task
 
+MOST_LETTERS = 40  #: of the first words of what a task does
+
 
 class Look(msgspec.Struct, frozen=True):
     """What lay under a task's name: a task, or a fault that says why not."""
@@ -41,6 +43,20 @@ def read_look(project: Project, task_id: str) -> Look | None:
     except TaskFileError as fault:
         return Look(task_id, found.sha256, found.signature, None, fault)
     return Look(task_id, found.sha256, found.signature, task, settled=found.settled)
+
+
+def gist(project: Project, task_id: str) -> str:
+    """The first words of what a task does, for lists; "" if its file tells nothing."""
+    look = read_look(project, task_id)
+    return first_words(look.task) if look is not None and look.task is not None else ""
+
+
+def first_words(task: Task) -> str:
+    """The beginning of its command, its function or its prompt, on one line."""
+    run = task.run if isinstance(task.run, str) else " ".join(task.run or ())
+    text = run or task.call or task.prompt or task.prompt_file or ""
+    line = " ".join(text[: 10 * MOST_LETTERS].split())
+    return line if len(line) <= MOST_LETTERS else f"{line[: MOST_LETTERS - 3]}..."
 
 
 def fault_error(

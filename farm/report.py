@@ -28,6 +28,7 @@ from farm.crew import (
 )
 from farm.errors import ConfigError, LedgerError
 from farm.estimate import RECENT, Ended, Pace
+from farm.look import gist
 from farm.project import RESULT, Project
 from farm.queue import Queue
 from farm.result import parse_head, posix, reason, rfc3339
@@ -51,6 +52,7 @@ class Failure(msgspec.Struct, frozen=True):
     status: Status
     reason: str
     finished: str
+    what: str = ""  #: the first words of its command, or of its prompt
 
 
 class Waits(msgspec.Struct, frozen=True):
@@ -130,6 +132,7 @@ class Line(msgspec.Struct, frozen=True):
     word: str  #: a `State` or a `Status`
     detail: str
     at: float | None  #: POSIX seconds: it started, it ended; None if not known
+    what: str = ""  #: the first words of its command, or of its prompt
 
     @property
     def words(self) -> str:
@@ -287,10 +290,11 @@ class Survey:
         at = known.at if known else posix(run.started) if run else None
         return self.word(task_id), at
 
-    def line(self, task_id: str) -> Line:
-        """One of `ids` as a list shows it."""
+    def line(self, task_id: str, *, what: bool = True) -> Line:
+        """One of `ids` as a list shows it; `what` it does costs a look into its file."""
         word, at = self.mark(task_id)
-        return Line(task_id, word, self._detail(task_id), at)
+        said = gist(self.project, task_id) if what else ""
+        return Line(task_id, word, self._detail(task_id), at, said)
 
     def _detail(self, task_id: str) -> str:
         known = self.known(task_id)
@@ -405,7 +409,7 @@ def failure(project: Project, task_id: str) -> Failure | None:
     if head is None:
         return None
     why = reason(head.error, head.exit_code, head.signal)
-    return Failure(task_id, head.status, why, head.finished)
+    return Failure(task_id, head.status, why, head.finished, gist(project, task_id))
 
 
 def _why_unread(project: Project, task_id: str) -> str | None:

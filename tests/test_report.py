@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from farm.crew import parse_progress
 from farm.health import Health, write_health
 from farm.ledger import Claimed, Ended, Ledger
 from farm.life import Life
+from farm.look import gist
 from farm.process import Identity
 from farm.project import Project
 from farm.report import Report, Survey
@@ -230,3 +232,30 @@ def test_the_last_line_of_progress_counts(
     text: str, expected: tuple[float | None, str]
 ) -> None:
     assert parse_progress(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({"run": ["make", "-j4"]}, "make -j4"),
+        ({"run": "make &&\n  make install"}, "make && make install"),
+        ({"run": "x" * 41}, "x" * 37 + "..."),
+        ({"call": "render:tile"}, "render:tile"),
+        ({"prompt": "Mend it."}, "Mend it."),
+    ],
+    ids=ascii,
+)
+def test_a_list_tells_the_first_words_of_what_a_task_does(
+    project: Project, task: dict[str, Any], words: str
+) -> None:
+    Path(project.task_path("a")).write_text(json.dumps(task))
+
+    assert gist(project, "a") == words
+
+
+def test_a_task_that_cannot_be_read_does_nothing_that_could_be_told(
+    project: Project,
+) -> None:
+    Path(project.task_path("bad")).write_text("{")
+
+    assert (gist(project, "bad"), gist(project, "gone")) == ("", "")

@@ -198,7 +198,8 @@ def _row(running: Running, width: int) -> str:
     clock = duration(running.elapsed_s)
     room = max(8, width - len(clock) - 4)
     again = f"  attempt {running.attempt}" if running.attempt > 1 else ""
-    text = fit(f"{name}{again}{progress_words(running)}", room)
+    what = f"  {plain(running.what)}" if running.what else ""
+    text = fit(f"{name}{again}{progress_words(running)}{what}", room)
     return f"  {padded(text, min(room, 60))}  {clock}"
 
 

@@ -35,6 +35,7 @@ MOVING = (
     "a farm archive or farm restore is under way, or was killed: the next worker, or the"
     " next of them, completes it"
 )
+MOST_READ = 1_000  # tasks of a longer list are not read, only listed
 BAR = 10  # columns of a progress bar
 Skipped = tuple[Cause, list[str]]  # a cause, and what was skipped because of it
 
@@ -102,12 +103,17 @@ def command(
 
 
 def _list(survey: Survey, words: frozenset[str], *, as_json: bool) -> None:
-    lines = [survey.line(i) for i in chosen(survey, Choice((), words))]
+    ids = chosen(survey, Choice((), words))
+    few = len(ids) <= MOST_READ
+    lines = [survey.line(task_id, what=few) for task_id in ids]
     if as_json:
         click.echo(msgspec.json.encode(lines))
         return
     now = time.time()
-    rows = [(plain(n.id), n.words, _when(n.at, now), plain(n.detail)) for n in lines]
+    rows = [
+        (plain(n.id), n.words, _when(n.at, now), plain(n.detail), plain(n.what))
+        for n in lines
+    ]
     for row in table(rows):
         click.echo(fit(row, width()))
 
@@ -192,6 +198,7 @@ def _failures(report: Report, now: float) -> Iterator[str]:
             failure.status.words,
             _ago(failure.finished, now),
             plain(failure.reason),
+            plain(failure.what),
         )
         for failure in failed[:MOST_ROWS]
     ]
@@ -218,6 +225,7 @@ def _running(report: Report) -> Iterator[str]:
             plain(run.worker),
             f"attempt {run.attempt}" if run.attempt > 1 else "",
             progress(run),
+            plain(run.what),
         )
         for run in report.running[:MOST_ROWS]
     ]

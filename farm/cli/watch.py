@@ -91,4 +91,5 @@ def _print(line: Line, *, as_json: bool) -> None:
         return
     at = time.strftime("%H:%M:%S", time.localtime(line.at))
     row = f"{at}  {line.words:<10}  {plain(line.id)}  {plain(line.detail)}"
+    row += f"  {plain(line.what)}" if line.what else ""
     click.echo(fit(row.rstrip(), width()))

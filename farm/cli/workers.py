@@ -53,6 +53,7 @@ def describe(
     for worker in workers:
         task = plain(worker.task) if worker.task else "idle" if worker.alive else ""
         task += f" and {worker.others} more" if worker.others else ""
+        task += f"  {plain(worker.what)}" if worker.what else ""
         rows.append(
             (
                 plain(worker.name),

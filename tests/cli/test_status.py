@@ -443,10 +443,10 @@ def test_a_list_says_how_and_why(run: Run, mixed: Project) -> None:
     rows = [" ".join(line.split()) for line in out.splitlines()]
 
     assert [re.sub(r"\d\d:\d\d:\d\d", "TIME", row) for row in rows] == [
-        "bad failed TIME exit code 1",
-        "late timed out TIME exit code 1",
-        "running running TIME attempt 1 on ada",
-        "waiting waiting needs nobody (not in tasks/)",
+        "bad failed TIME exit code 1 true",
+        "late timed out TIME exit code 1 true",
+        "running running TIME attempt 1 on ada true",
+        "waiting waiting needs nobody (not in tasks/) true",
     ]
 
 
@@ -520,7 +520,7 @@ def test_json_has_all_counts_and_the_time_left(run: Run, mixed: Project) -> None
 def test_json_of_a_list_has_an_object_for_each(run: Run, mixed: Project) -> None:
     (found,) = as_json(run, mixed, "--status", "failed")
 
-    assert set(found) == {"id", "word", "detail", "at"}
+    assert set(found) == {"id", "word", "detail", "at", "what"}
     assert (found["word"], found["detail"]) == ("failed", "exit code 1")
 
 
@@ -632,7 +632,7 @@ def test_what_runs_shows_its_progress(farm: Farm) -> None:
     done = farm.farm("status")
     (row,) = section(done.stdout.splitlines(), "Running")
 
-    assert re.fullmatch(r"a [\d.]+ (ms|s) ada ######---- 61% half way", row)
+    assert re.fullmatch(r"a [\d.]+ (ms|s) ada ######---- 61% half way echo .*", row)
     assert "1 of 1 worker busy" in done.stdout
 
 

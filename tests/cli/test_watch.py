@@ -88,7 +88,7 @@ def test_first_comes_what_runs_and_nothing_else(
     drop(project, "running")
     Runs(project, alive, "running").begins()
 
-    assert watch() == ["running running attempt 1 on ada"]
+    assert watch() == ["running running attempt 1 on ada true"]
 
 
 def test_an_id_with_brackets_means_that_task_alone(
@@ -113,20 +113,20 @@ def test_each_change_is_a_line(watch: Script, project: Project, alive: Life) -> 
         lambda: drop(project, "b", needs=["c"]),
     )
 
-    assert [re.sub(r"in [0-9].*s", "in TIME", line) for line in lines] == [
-        "ready a",
-        "running a attempt 1 on ada",
-        "succeeded a in TIME",
-        "waiting b needs c (not in tasks/)",
+    assert [re.sub(r"in [0-9.]+ \w*s", "in TIME", line) for line in lines] == [
+        "ready a true",
+        "running a attempt 1 on ada true",
+        "succeeded a in TIME true",
+        "waiting b needs c (not in tasks/) true",
     ]
 
 
 @pytest.mark.parametrize(
     ("why", "line"),
     [
-        (Why.FAILED, "failed a exit code 1"),
-        (Why.TIMED_OUT, "timed out a exit code 1"),
-        (Why.CANCELLED, "cancelled a exit code 1"),
+        (Why.FAILED, "failed a exit code 1 true"),
+        (Why.TIMED_OUT, "timed out a exit code 1 true"),
+        (Why.CANCELLED, "cancelled a exit code 1 true"),
     ],
 )
 def test_what_did_not_succeed_says_why(
@@ -141,7 +141,7 @@ def test_a_task_that_will_run_again_waits(watch: Script, project: Project) -> No
     drop(project, "a", retries={"max": 1, "base_delay": 60})
 
     assert watch(lambda: attempt(project, "a", Why.FAILED, time.time())) == [
-        "waiting a its next attempt has its time"
+        "waiting a its next attempt has its time true"
     ]
 
 
@@ -158,7 +158,7 @@ def test_a_task_whose_result_was_deleted_is_ready(
 ) -> None:
     ended(project, "a", Why.FAILED)
 
-    assert watch(Path(project.result_path("a")).unlink) == ["ready a"]
+    assert watch(Path(project.result_path("a")).unlink) == ["ready a true"]
 
 
 def nothing() -> None:
@@ -227,7 +227,7 @@ def test_the_same_ending_of_a_later_run_is_printed_again(
         attempt(project, "a", Why.FAILED, time.time() + 60.0)
         tell(project, "a", Status.FAILED, time.time() + 60.0)
 
-    assert watch(again) == ["failed a exit code 1"]
+    assert watch(again) == ["failed a exit code 1 true"]
 
 
 @pytest.mark.parametrize("later", [0.6, 60.0])
@@ -242,8 +242,8 @@ def test_the_next_attempt_is_printed_however_soon_it_begins(
         runs.begins(now + later)
 
     assert watch(lambda: runs.begins(now), next_attempt) == [
-        "running a attempt 1 on ada",
-        "running a attempt 2 on ada",
+        "running a attempt 1 on ada true",
+        "running a attempt 2 on ada true",
     ]
 
 
@@ -321,7 +321,7 @@ def test_json_is_an_object_a_line(watch: Script, project: Project) -> None:
     )
     found = [json.loads(line) for line in lines]
 
-    assert [set(each) for each in found] == [{"id", "word", "detail", "at"}] * 3
+    assert [set(each) for each in found] == [{"id", "word", "detail", "at", "what"}] * 3
     assert [(each["word"], each["detail"]) for each in found] == [
         ("ready", ""),
         ("failed", "exit code 1"),
@@ -368,7 +368,7 @@ def test_the_life_of_a_task_at_a_real_worker(farm: Farm) -> None:
 
     assert verb.wait(30) == 130
     assert said(farm).endswith("farm: interrupted\n")
-    assert re.search(r"running +held  attempt 1 on ada\n", said(farm))
+    assert re.search(r"running +held  attempt 1 on ada  : > ", said(farm))
     assert said(farm).count("succeeded   held") == 1
     assert said(farm).count("failed      bad  exit code 3: why") == 1
 
