@@ -346,6 +346,15 @@ def test_what_waits_for_what_will_come_is_counted_into_the_time_left() -> None:
     assert found.left_s == 30.0
 
 
+def test_a_need_that_is_there_lets_its_asker_come(run: Run, project: Project) -> None:
+    drop(project, "a")
+    drop(project, "b", needs=["a"])
+    drop(project, "c", needs=["nobody"])
+    waiting = as_json(run, project)["waiting"]
+
+    assert {one["id"]: one["comes"] for one in waiting} == {"b": True, "c": False}
+
+
 def test_what_has_its_time_is_not_over_before() -> None:
     waiting = [Waits("a", "not before its time", rfc3339(NOW + 500))]
     found = report(at=rfc3339(NOW), waiting=waiting, pace=Pace(10.0, 1.0))

@@ -1,6 +1,7 @@
 """farm.toml is changed while workers and their supervisor run."""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,13 @@ def start(farm: Farm, how: str) -> None:
         wait_until(farm.worker_names, on_timeout=farm.describe)
 
 
+def watches(pid: int) -> bool:
+    """Whether a worker has nothing to do, and waits for file events."""
+    return any(
+        "inotify" in str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()
+    )
+
+
 @pytest.mark.parametrize("how", ["worker", "supervise"])
 def test_following_the_advice_helps_at_once(farm: Farm, how: str) -> None:
     start(farm, how)
@@ -39,6 +47,17 @@ def test_following_the_advice_helps_at_once(farm: Farm, how: str) -> None:
 
     assert result["text"] == "Say this."
     assert farm.worker_names() == workers
+
+
+def test_a_prompt_that_is_dropped_right_after_the_change_is_answered(
+    farm: Farm,
+) -> None:
+    worker = farm.start_worker()
+    wait_until(lambda: watches(worker.pid), on_timeout=farm.describe)
+    set_up(farm, AGENT)
+    farm.drop("ask", prompt="Say this.")
+
+    assert farm.wait_for("succeeded", "ask")["text"] == "Say this."
 
 
 def test_a_worker_that_is_busy_all_the_time_follows_it_too(farm: Farm) -> None:
