@@ -10,6 +10,8 @@ journal is written by farm's own writer.
 import time
 from collections.abc import Iterator
 
+from farm import disk
+from farm.compact import compact
 from farm.journal import Entry, note
 from farm.project import Project
 from farm.states import Status, Why
@@ -58,10 +60,13 @@ def _end(farm: Farm, names: list[str], status: Status, sample: bytes) -> None:
     parts = (before + b'"id":"', b'"' + after)
     results = ((f"{name}{ENDING}", name.encode().join(parts)) for name in names)
     write_files(farm.tasks, results)
-    note(Project(str(farm.root)), "bench", _entries(names, status))
+    project = Project(str(farm.root))
+    note(project, "bench", _entries(project, names, status))
+    compact(project, at_rest=True)  # as workers do when nothing is left
 
 
-def _entries(names: list[str], status: Status) -> Iterator[Entry]:
+def _entries(project: Project, names: list[str], status: Status) -> Iterator[Entry]:
     why = Why.SUCCEEDED if status is Status.SUCCEEDED else Why.FAILED
     for name in names:
-        yield Entry(name, time.time(), "bench", why, status, 1, 0.001)
+        file = disk.identity_of(project.result_path(name))
+        yield Entry(name, time.time(), "bench", why, status, 1, 0.001, file=file)
