@@ -18,6 +18,7 @@ from farm.pattern import beginning, compiled, is_glob
 from farm.states import Status
 
 _MANY_GLOBS = 10  # beyond so many, ids are put in order to find those that begin alike
+MOST_IN_CIRCLE = 20  # tasks; a larger circle only waits, see `farm.standing`
 MOST_NAMED = 3  # open needs named in a sentence; the rest is counted
 
 
@@ -177,10 +178,12 @@ def circles(wanted: Mapping[str, Sequence[str]], needs: Needs) -> list[list[str]
 
 
 def circle_fault(members: Sequence[str]) -> TaskFileError:
-    """What is wrong with tasks that need each other."""
+    """What is wrong with tasks that need each other; of many some are named."""
+    named = ", ".join(members[:MOST_IN_CIRCLE])
+    more = len(members) - MOST_IN_CIRCLE
+    rest = f" and {more} more" if more > 0 else ""
     return TaskFileError(
-        f"it needs itself, in a circle of {', '.join(members)}:"
-        " take one of these needs away"
+        f"it needs itself, in a circle of {named}{rest}: take one of these needs away"
     )
 
 

@@ -20,7 +20,15 @@ import msgspec
 from farm import register
 from farm.control import Control, Orders, cancel_name
 from farm.look import Look, fault_error
-from farm.needs import MOST_NAMED, Broken, Needs, Unmet, circle_fault, circles
+from farm.needs import (
+    MOST_IN_CIRCLE,
+    MOST_NAMED,
+    Broken,
+    Needs,
+    Unmet,
+    circle_fault,
+    circles,
+)
 from farm.pattern import is_glob
 from farm.project import Project
 from farm.refused import BLOCKED_PAUSE, LOOK_AGAIN, Again, Obstacle, RefusedClaims
@@ -225,7 +233,12 @@ class Judge:
         again = self.refused.of(look.id, tick)
         if again is not None and (waiting := _kept_away(again, now, tick)):
             return waiting
-        if look.fault is not None or look.id in self._cycles:
+        cycle = self._cycles.get(look.id, [])
+        if len(cycle) > MOST_IN_CIRCLE:
+            # A verdict rests on the files of all members, and each has one: all of them
+            # would take the square of their number, in bytes and in time.
+            return Waiting(str(circle_fault(cycle)))
+        if look.fault is not None or cycle:
             return self._refused_file(look, now, tick)
         self._still.pop(look.id, None)
         if self._orders.cancels_ready(look.id):

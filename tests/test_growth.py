@@ -33,7 +33,7 @@ from farm.process import identify
 from farm.project import Project
 from farm.queue import Queue
 from farm.report import Survey
-from farm.standing import Ready
+from farm.standing import SETTLE, Ready
 from farm.states import Status, Why
 from tests.bench.limits import LIMITS, needing, write
 from tests.driver import Farm
@@ -293,17 +293,35 @@ def go_told_of_each(course: Course, size: int) -> int:
     return size
 
 
-COURSES = {
-    kind: (drop, go_empty) for kind, drop in WORK.items() if kind != "commands"
-} | {
-    "glob": (limit("tasks that need one by a glob"), go_empty),
-    "own globs": (drop_own_globs, go_empty),
-    "own globs told": (drop_own_globs, go_told_of_each),
-    "gather": (limit("one that needs all"), go_empty),
-    "told": (limit("one that needs all"), go_told),
-    "touched": (drop_calls, go_touched),
-    "touched at once": (drop_calls, go_touched_at_once),
-}
+def drop_circle(tasks: Path, size: int) -> None:
+    """Each needs the next one, and the last the first."""
+    for number in range(size):
+        write(tasks, f"job-{number:06}", needing(f"job-{(number + 1) % size:06}"))
+
+
+def go_settled(course: Course, _size: int) -> int:
+    """Two looks, so that every fault is believed."""
+    course.look()
+    course.queue.refresh(1000.0 + 2 * SETTLE, 50.0 + 2 * SETTLE)
+    assert course.queue.next() is None
+    return len(course.queue.waiting)
+
+
+COURSES = (
+    {
+        "circle": (drop_circle, go_settled),
+    }
+    | {kind: (drop, go_empty) for kind, drop in WORK.items() if kind != "commands"}
+    | {
+        "glob": (limit("tasks that need one by a glob"), go_empty),
+        "own globs": (drop_own_globs, go_empty),
+        "own globs told": (drop_own_globs, go_told_of_each),
+        "gather": (limit("one that needs all"), go_empty),
+        "told": (limit("one that needs all"), go_told),
+        "touched": (drop_calls, go_touched),
+        "touched at once": (drop_calls, go_touched_at_once),
+    }
+)
 
 
 @pytest.mark.parametrize("kind", COURSES)

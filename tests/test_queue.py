@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from farm import disk, register
 from farm import project as project_module
 from farm import queue as module
 from farm.journal import Entry, Journal
+from farm.needs import MOST_IN_CIRCLE
 from farm.project import Project
 from farm.queue import LOOK_AHEAD, Queue
 from farm.refused import BLOCKED_PAUSE, LOOK_AGAIN
@@ -730,6 +732,20 @@ def test_a_circle_that_is_mended_in_time_is_no_fault(folder: Folder) -> None:
 
     assert folder.look(tick=TICK + SETTLE) == ["b"]
     assert folder.why("a") == "needs b"
+
+
+def test_a_large_circle_waits_and_names_some_of_its_members(folder: Folder) -> None:
+    """A verdict for each member, resting on all members, grows with their square."""
+    ids = [f"t/{number:02}" for number in range(MOST_IN_CIRCLE + 5)]
+    for task_id, need in pairwise([*ids, ids[0]]):
+        folder.drop(task_id, needs=[need])
+
+    assert settled(folder) == []
+    assert "circle of t/00, t/01, " in folder.why("t/07")
+    assert " and 5 more: take one" in folder.why("t/07")
+    folder.drop("t/24")  # the one that closed the circle needs nothing any more
+    assert folder.look() == ["t/24"]
+    assert folder.why("t/23") == "needs t/24"
 
 
 # -- bad files --------------------------------------------------------------------------------
