@@ -9,6 +9,7 @@ does not install. Its files are the host's own, read-only (virtiofs): no image i
 and our Python and our farm are there. Both sides may write into `folder`.
 """
 
+import compileall
 import functools
 import shutil
 import socket
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, NamedTuple
 
+REPOSITORY = Path(__file__).parent.parent.parent
 KERNEL = Path(sys.prefix, "guest")
 MEMORY = "512M"
 #: Timers may come late on a busy host, and then the kernel's check of them fails.
@@ -98,6 +100,8 @@ def _virtiofsd() -> str:
 @functools.cache
 def images() -> tuple[Path, Path]:
     """The kernel, and the file system in memory that it begins with, made anew."""
+    # A guest can write no `__pycache__`, and would compile all of it at each start.
+    compileall.compile_dir(REPOSITORY / "farm", quiet=1)
     kernel = next(KERNEL.glob("boot/vmlinuz-*"), None)
     if kernel is None:
         raise FileNotFoundError(f"no kernel in {KERNEL}: run scripts/test as root")
