@@ -16,6 +16,8 @@ FOR_ORDINARY_USERS = {
     "root": "root runs these",
     "another user": "root runs these: nobody else may become another user",
     "only root can become somebody else": "the same",
+    "only root may make a device": "root runs these",
+    "this user has no group of their own": "most have one, and root runs these",
     "loop mount": "root runs these: a user namespace mounts no image of a disk",
     "memory cgroup": "root runs these: groups of processes are made by root",
 }
