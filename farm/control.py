@@ -213,12 +213,14 @@ def give(project: Project, name: str, text: str = "") -> None:
 def take(project: Project, name: str) -> str | None:
     """Take an order away to obey it: what it says, or None if it is gone.
 
-    RACE: somebody may give the next one meanwhile; so it is moved away before it is
-    read, and what comes after the move is an order of its own.
+    RACE: the next one may be given meanwhile; so it is moved away before it is read, and
+    what comes after the move is an order of its own. A power cut must not bring back what
+    was obeyed: the next supervisor would obey it, too.
     """
     aside = project.aside_path("order", os.urandom(8).hex())
     if not disk.move(f"{project.control}/{name}", aside):
         return None
+    disk.sync_folder(project.control)
     said = _says(aside)
     disk.unlink(aside)
     return said

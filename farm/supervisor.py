@@ -368,7 +368,7 @@ class Supervisor:
 
     def _end_drain(self) -> None:
         if self.stop.reason == DRAIN and not life.living(self._project):
-            control.withdraw(self._project, DRAIN)
+            control.take(self._project, DRAIN)
 
 
 def _traces(project: Project) -> tuple[int, ...]:

@@ -402,6 +402,19 @@ def test_an_order_given_while_an_older_one_is_read_is_kept(
     assert (first, control.take(project, "scale-host")) == ("4", "7")
 
 
+def test_no_power_cut_brings_back_an_order_that_was_taken(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(
+        disk, "sync_folder", lambda path: synced.append((path, [*Path(path).iterdir()]))
+    )
+    control.give(project, "scale-host", "0")
+    control.take(project, "scale-host")
+
+    assert synced == [(project.control, [])]
+
+
 def test_an_order_that_says_the_same_again_wakes_nobody(project: Project) -> None:
     control.give(project, "cancel-a", "token")
     os.utime(project.control, (0, 0))
