@@ -12,10 +12,6 @@ cannot do that, or does not tell where it has done so, `keep_within` raises OSEr
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 LITTLE = 1 << 20  #: bytes; a disk with less room than this is full
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02  # of fallocate(2)
