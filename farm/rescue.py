@@ -209,6 +209,8 @@ def _remove_meaningless(project: Project, path: str, before: float) -> None:
 
 def _means_nothing(project: Project, ledger: Ledger, *, old: bool) -> bool:
     """Whether all that it tells of is over: has a result, or is gone for long."""
+    if not ledger.size and not project.network:
+        return True  # its maker was killed before it wrote a line
     if open_attempt(ledger.lines) is not None:
         return False
     tasks = {line.task for line in ledger.lines if isinstance(line, Claimed)}

@@ -240,3 +240,13 @@ def test_old_ledgers_of_tasks_that_are_gone_are_removed(
     lock.clean_all_stale_locks(max_age_seconds=3600)
 
     assert list(Path(project.locks).iterdir()) == []
+
+
+def test_a_ledger_whose_maker_was_killed_before_its_first_line_is_removed(
+    lock: TaskLock, project: Project
+) -> None:
+    Path(project.task_path("build")).write_text('{"run": "true"}')
+    Path(project.ledger_path("build")).touch()
+    lock.clean_all_stale_locks()
+
+    assert list(Path(project.locks).iterdir()) == []
