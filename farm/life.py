@@ -133,7 +133,10 @@ def unburied(project: Project, name: str) -> Iterator[bool]:
 
 def living(project: Project) -> list[str]:
     """The workers of a project that are alive, on any host."""
-    names = project.worker_names()
+    try:
+        names = project.worker_names()
+    except FileNotFoundError:
+        return []  # no worker was ever here
     return [name for name in names if observe(project, name) is LifeLock.HELD]
 
 

@@ -96,13 +96,15 @@ def locked_by(project: Project, task_id: str) -> str:
 
     No lock is taken to find that out.
     """
-    path = project.ledger_path(task_id)
+    holders = process.lock_holders(project.ledger_path(task_id))
+    if not holders:
+        return ""
     workers = {
         seen[1].who.pid
         for name in life.living(project)
         if (seen := life.read(project, name)) and process.is_here(seen[1].who)
     }
-    found = [pid for pid in process.lock_holders(path) if pid not in workers]
+    found = [pid for pid in holders if pid not in workers]
     if not found:
         return ""
     named = [f"process {pid}{_doing(pid)}" for pid in found[:_MOST_NAMED]]

@@ -19,6 +19,7 @@ import os
 import shutil
 import struct
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +136,17 @@ class LoggedDisk:
         while last > 0 and not self.writes[last - 1].is_flush:
             last -= 1
         return frozenset(i for i in range(last, moment) if pick.random() < 0.5)
+
+    @contextmanager
+    def another_boot(self) -> Iterator[None]:
+        """What starts meanwhile sees another boot, as after a power cut."""
+        boot, seen = self._at / "boot_id", "/proc/sys/kernel/random/boot_id"
+        boot.write_text(f"{uuid.uuid4()}\n")
+        _run("mount", "--bind", boot, seen)
+        try:
+            yield
+        finally:
+            _run("umount", seen)
 
     @contextmanager
     def after(self, cut: Cut) -> Iterator[Path]:

@@ -293,7 +293,7 @@ def test_whatever_a_cut_leaves_is_whole_and_goes_on(
             verb.act(scene)
         scene.farm.end()
     seen, states = set(), 0
-    with closing(Verbs(scene.farm.environ)) as verbs:
+    with disk.another_boot(), closing(Verbs(scene.farm.environ)) as verbs:
         for cut in disk.cuts(CUTS, since=since, pick=Random(0)):
             with disk.after(cut) as folder:
                 root = folder / "project"
