@@ -15,7 +15,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,17 +141,6 @@ def test_files_are_private_from_their_first_moment(farm: Farm, tmp_path: Path) -
 
 
 # -- one user for each farm ----------------------------------------------------------
-
-
-@pytest.fixture
-def in_the_open() -> Iterator[Farm]:
-    """A project where every user can go; pytest's own folders are private."""
-    folder = Path(tempfile.mkdtemp(prefix="farm-users-"))
-    folder.chmod(0o755)
-    farm = Farm(folder / "project")
-    yield farm
-    farm.end()
-    shutil.rmtree(folder)
 
 
 def as_nobody(farm: Farm, *args: str) -> "subprocess.CompletedProcess[str]":

@@ -5,13 +5,10 @@ could write, is refused before anything of it runs; a group that can write is a 
 """
 
 import os
-import shutil
 import stat
 import struct
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,17 +28,6 @@ def give_away(*paths: Path) -> None:
     """Let another user own these."""
     for path in paths:
         os.chown(path, NOBODY, NOBODY)
-
-
-@pytest.fixture
-def in_the_open() -> Iterator[Farm]:
-    """A project where every user can go; pytest's own folders are private."""
-    folder = Path(tempfile.mkdtemp(prefix="farm-trust-"))
-    folder.chmod(0o755)
-    farm = Farm(folder / "project")
-    yield farm
-    farm.end()
-    shutil.rmtree(folder)
 
 
 # -- what belongs to another user ----------------------------------------------------
