@@ -75,7 +75,9 @@ def test_a_command_within_a_script_that_is_not_found_is_told_as_the_shell_does(
     farm: Farm,
 ) -> None:
     farm.write("tool", "#!/bin/sh\nno-such-program\n").chmod(0o755)
-    message = run(farm, run="./tool")["error"]["message"]
+    # A shell says otherwise where it may not look into a folder of its PATH.
+    ended = run(farm, run="./tool", env={"PATH": "/usr/bin:/bin"})
+    message = ended["error"]["message"]
 
     assert message.startswith("exit code 127: ")
     assert "no-such-program: " in message
