@@ -75,6 +75,9 @@ def run(args: list[str] | None = None) -> int:
     except BrokenPipeError:  # `farm status | head`: end quietly
         streams.give_up()
         return 1
+    except SystemExit as end:  # click ends so then, too, and after a completion
+        streams.give_up()
+        return end.code if isinstance(end.code, int) else 1
     except Exception as error:  # noqa: BLE001 - a bug must not look like "some task failed" (1)
         return _told(error)
     return code if isinstance(code, int) else 0

@@ -1,7 +1,7 @@
 """stdin, stdout and stderr, such that a verb can rely on them, however it was started.
 
     guard()       at the very start of the `farm` command
-    give_up()     stdout takes nothing more: what is left goes nowhere
+    give_up()     what stdout does not take any more goes nowhere
     unguarded()   what runs within has the streams as Python made them
 
 A descriptor that was closed is opened, so that no file of farm gets its number. An error
@@ -14,7 +14,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 STDOUT = "stdout"  #: the file name in an error of it
@@ -64,7 +64,9 @@ def unguarded() -> Iterator[None]:
 
 
 def give_up() -> None:
-    """Let what is still to be written go nowhere; else Python complains at its end."""
+    """Let what stdout does not take go nowhere; else Python complains at its end."""
+    with suppress(OSError):
+        sys.stdout.flush()
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
