@@ -151,14 +151,19 @@ def lines(fd: int, longest: int) -> Iterator[bytes]:
 
 
 def _next_data(fd: int, at: int) -> tuple[int, int]:
-    """Where data begins from here on, and how much was freed before."""
+    """Where data begins from here on, and how much was freed before.
+
+    RACE: the file may grow between two calls. So its size is asked for first: what comes
+    after that is new data, not a part that was freed.
+    """
+    size = os.fstat(fd).st_size
     try:
         begin = os.lseek(fd, at, os.SEEK_DATA)
     except OSError as error:
         if error.errno not in _NO_HOLES:
             raise
         # At the end, or behind it; or there is nothing but what was freed.
-        begin = max(at, os.fstat(fd).st_size) if error.errno == errno.ENXIO else at
+        begin = max(at, size) if error.errno == errno.ENXIO else at
     return begin, begin - at
 
 

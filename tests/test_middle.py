@@ -174,3 +174,23 @@ def test_a_log_that_is_too_long_is_set_aside(tmp_path: Path) -> None:
         "worker-0.log",
         "worker-0.log.1",
     ]
+
+
+def test_what_is_added_while_the_end_is_looked_for_is_not_taken_for_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RACE: the file grows just when there is no data behind the place yet."""
+    path = tmp_path / "log"
+    path.write_bytes(b"first")
+    seek = os.lseek
+
+    def grow_after(fd: int, at: int, how: int) -> int:
+        try:
+            return seek(fd, at, how)
+        finally:
+            if path.stat().st_size == 5:
+                path.write_bytes(b"first, second")
+
+    monkeypatch.setattr(os, "lseek", grow_after)
+    with path.open("rb") as file:
+        assert list(middle.pieces(file.fileno(), 5)) == [b", second"]
